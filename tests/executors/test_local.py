@@ -7,7 +7,7 @@ import pytest
 from polypref.backends.base import silent
 from polypref.errors import InternalError
 from polypref.executors.local import Layer, map_units
-from polypref.records import Candidate, Drop, Example
+from polypref.records import Candidate, Drop, Example, Pair
 from polypref.store.shards import Track, write_prompts
 
 
@@ -170,3 +170,87 @@ def test_progress_counts_units(tmp_path):
     said = []
     map_units(track(tmp_path), Layer("round-1/generate", 1, Drawing()), lambda *what: said.append(what))
     assert said == [("round-1/generate", k, 6) for k in range(1, 7)]
+
+
+def beside(lang, examples):
+    """A child of every answer, in the other language of the unit."""
+    for example in examples:
+        assert {c.lang for c in example.candidates} == {"en", lang} == set(example.prompts)
+        new = [Candidate(f"{c.id}>", "en" if c.lang == lang else lang, "x", parent=c.id) for c in example.candidates]
+        yield dataclasses.replace(
+            example,
+            candidates=[*example.candidates, *new],
+            dropped=[*example.dropped, Drop("translate", "lost", lang), Drop("translate", "lost", "en")],
+        )
+
+
+def above(unit, examples):
+    """A pair of the first and the last answer."""
+    assert unit == "all"
+    for example in examples:
+        yield dataclasses.replace(example, pairs=[Pair("en", example.candidates[0].id, example.candidates[-1].id)])
+
+
+def scoped(folder):
+    on = track(folder)
+    lay(on, Drawing())
+    on = on.over("generate")
+    assert lay(on, beside, "translate", scope="with_pivot") == 3  # shards; the pivot has no unit of its own
+    on = on.over("translate", "with_pivot")
+    assert lay(on, above, "pair", scope="whole") == 3
+    return on.over("pair", "whole")
+
+
+def test_wider_units_see_the_pivot_or_everything_and_the_track_puts_all_together(tmp_path):
+    on = scoped(tmp_path)
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.glob("*/*/part-00000.parquet")) == [
+        "generate/en/part-00000.parquet",
+        "generate/es/part-00000.parquet",
+        "pair/all/part-00000.parquet",
+        "translate/es/part-00000.parquet",
+    ]
+    whole = next(on.examples())
+    assert [c.id for c in whole.candidates if c.parent == f"{whole.id}/en/0"] == [f"{whole.id}/en/0>"]
+    assert len(whole.candidates) == 12
+    assert len(whole.pairs) == 1
+    assert [d.lang for d in whole.dropped] == ["es", "en"]
+    assert on.whole()
+    assert not on.over("score", "whole").whole()
+
+
+def test_a_new_language_touches_no_wider_unit_but_the_whole_ones(tmp_path):
+    on = scoped(tmp_path)
+    more = dataclasses.replace(on, languages=("en",), layers=("generate",), beside=(), above=())
+    assert more.content() != on.content()
+    again = dataclasses.replace(on, layers=("generate",), beside=(), above=())
+    assert lay(again, beside, "translate", scope="with_pivot") == 0
+    again = again.over("translate", "with_pivot")
+    assert lay(again, above, "pair", scope="whole") == 0
+    assert lay(dataclasses.replace(again, beside=()), above, "pair", scope="whole") == 3
+
+
+def test_only_what_failed_of_a_wider_unit_is_worked_on_again(tmp_path):
+    on = track(tmp_path)
+    lay(on, Drawing())
+    on = on.over("generate")
+    asked = []
+
+    def failing(bad):
+        def work(lang, examples):
+            for example in examples:
+                have = {c.id for c in example.candidates}
+                new = [
+                    Candidate(f"{c.id}>", lang, "x", parent=c.id, error="no" if c.id in bad else None)
+                    for c in example.candidates
+                    if c.parent is None and f"{c.id}>" not in have
+                ]
+                asked.extend(c.id for c in new)
+                yield dataclasses.replace(example, candidates=[*example.candidates, *new])
+
+        return work
+
+    lay(on, failing({"0/en/1"}), "translate", scope="with_pivot", retry=True)
+    asked.clear()
+    assert lay(on, failing(()), "translate", scope="with_pivot", retry=True) == 1
+    assert asked == ["0/en/1>"]
+    assert not any(c.error for e in on.over("translate", "with_pivot").examples() for c in e.candidates)

@@ -19,7 +19,8 @@ def through_parquet(row):
 
 @given(examples())
 def test_applying_the_difference_gives_the_whole(example):
-    bare = dataclasses.replace(example, candidates=[], pairs=[], dropped=[])
+    first = dict(list(example.prompts.items())[:1])
+    bare = dataclasses.replace(example, prompts=first, candidates=[], pairs=[], dropped=[])
     assert delta.apply(bare, through_parquet(delta.difference(bare, example))) == example
 
 
@@ -82,3 +83,13 @@ def test_the_parts_of_all_languages_make_the_whole(example):
     assert sorted(c.id for c in whole.candidates) == sorted(c.id for c in example.candidates)
     assert len(whole.pairs) == len(example.pairs)
     assert len(whole.dropped) == len(example.dropped)
+
+
+def test_parts_with_prompts_that_were_made_join_to_an_example_that_has_them():
+    english = [{"role": "user", "content": "x"}]
+    whole = Example("1", {"en": english})
+    parts = [
+        dataclasses.replace(whole, prompts={"en": english, tag: [{"role": "user", "content": tag}]})
+        for tag in ("es", "de")
+    ]
+    assert list(delta.join(whole, parts).prompts) == ["en", "es", "de"]

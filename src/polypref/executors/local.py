@@ -10,10 +10,11 @@ from polypref.backends.base import Progress
 from polypref.records import Example
 from polypref.store import delta
 from polypref.store.atomic import digest
-from polypref.store.shards import Track, standing, write_shard
+from polypref.store.shards import Scope, Track, standing, write_shard
 
 Work = Callable[[str, Iterable[Example]], Iterator[Example]]
-"""``work(language, the unit's examples) -> the same examples with what the stage added``."""
+"""``work(the unit's name, its examples) -> the same examples with what the stage added``; a name is a language, or
+``all`` in a layer of scope ``whole``."""
 
 
 @dataclass(frozen=True)
@@ -29,33 +30,34 @@ class Layer:
     work: Work
     whole_language: bool = False
     retry: bool = False
+    scope: Scope = "language"
 
 
 def map_units(track: Track, layer: Layer, progress: Progress) -> int:
     """Lay ``layer`` over ``track``; units whose key stands are left alone. Gives how many were worked on."""
-    count = track.count
-    total, done, worked = len(track.languages) * count, 0, 0
-    for lang in track.languages:
-        inputs = [track.inputs(lang, index) for index in range(count)]
+    units, count = track.units(layer.scope), track.count
+    total, done, worked = len(units) * count, 0, 0
+    for name in units:
+        inputs = [track.inputs(name, index, layer.scope) for index in range(count)]
         for index in range(count):
             basis = inputs if layer.whole_language else inputs[index]
-            key = digest([layer.name.rpartition("/")[2], layer.settings, lang, basis])
-            worked += _unit(track, layer, lang, index, key)
+            key = digest([layer.name.rpartition("/")[2], layer.settings, name, basis])
+            worked += _unit(track, layer, name, index, key)
             done += 1
             progress(layer.name, done, total)
     track.trim(layer.name)
     return worked
 
 
-def _unit(track: Track, layer: Layer, lang: str, index: int, key: str) -> bool:
-    target = track.file(layer.name, lang, index)
+def _unit(track: Track, layer: Layer, name: str, index: int, key: str) -> bool:
+    target = track.file(layer.name, name, index)
     failed = standing(target, key)
     if failed is not None and not (layer.retry and failed):
         return False
-    before = track.unit(lang, index)
-    earlier = track.over(layer.name).unit(lang, index) if failed else before
+    before = track.unit(name, index, layer.scope)
+    earlier = track.over(layer.name, layer.scope).unit(name, index, layer.scope) if failed else before
     start = [_without(e, _failed(b, e)) for b, e in zip(before, earlier, strict=True)]
-    after = [_in_order_of(e, a) for e, a in zip(earlier, layer.work(lang, start), strict=True)]
+    after = [_in_order_of(e, a) for e, a in zip(earlier, layer.work(name, start), strict=True)]
     rows = [delta.difference(b, a) for b, a in zip(before, after, strict=True)]
     write_shard(target, key, rows, failed=sum(len(_failed(b, a)) for b, a in zip(before, after, strict=True)))
     return True

@@ -1,7 +1,8 @@
 """What a stage added to an example, so that each text is written once, where it was made.
 
 ``difference(before, after)`` is a row of the wire format's JSON shape with only what is new: whole candidates that were
-not there, for known candidates their id and the changed fields, new drops, and the pairs when they changed.
+not there, for known candidates their id and the changed fields, new drops, prompts in new languages, and the pairs when
+they changed.
 ``apply(before, difference(before, after)) == after``.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 from polypref.errors import InternalError
 from polypref.records import Candidate, Example, parse_example, to_json
 
-_FIXED = ("id", "prompts", "category", "gold", "task", "extra")
+_FIXED = ("id", "category", "gold", "task", "extra")
 _CANDIDATE_FIELDS = tuple(
     field.name for field in dataclasses.fields(Candidate) if field.name not in ("scores", "extra")
 )
@@ -24,14 +25,17 @@ def difference(before: Example, after: Example) -> dict[str, Any]:
     """What ``after`` has beyond ``before``, as a partial row.
 
     Raises:
-        InternalError: a stage changed what it may not: the prompts, or the candidates' order or number.
+        InternalError: a stage changed what it may not: a prompt that stood, or the candidates' order or number.
     """
-    if any(getattr(before, name) != getattr(after, name) for name in _FIXED):
+    changed = any(getattr(before, name) != getattr(after, name) for name in _FIXED)
+    if changed or any(after.prompts.get(tag) != prompt for tag, prompt in before.prompts.items()):
         raise InternalError(f"a stage changed the prompts or fields of example {before.id!r}")
     known = [c.id for c in before.candidates]
     if [c.id for c in after.candidates[: len(known)]] != known:
         raise InternalError(f"a stage removed or moved a candidate of example {before.id!r}")
     row: dict[str, Any] = {"id": after.id}
+    if after.prompts.keys() - before.prompts.keys():
+        row["prompts"] = {tag: prompt for tag, prompt in to_json(after)["prompts"].items() if tag not in before.prompts}
     changes = [c for old, new in zip(before.candidates, after.candidates, strict=False) if (c := _change(old, new))]
     changes += to_json(dataclasses.replace(after, candidates=after.candidates[len(known) :]))["candidates"]
     if changes:
@@ -59,6 +63,7 @@ def _change(old: Candidate, new: Candidate) -> dict[str, Any]:
 def apply(before: Example, row: Mapping[str, Any]) -> Example:
     """``before`` with a partial row laid over it."""
     value = to_json(before)
+    value["prompts"] |= row.get("prompts") or {}
     places = {c["id"]: i for i, c in enumerate(value["candidates"])}
     for change in row.get("candidates") or ():
         change = {k: v for k, v in change.items() if v is not None or k not in Candidate.__slots__}
@@ -96,10 +101,13 @@ def _root(example: Example, candidate: Candidate) -> Candidate:
 
 
 def join(example: Example, parts: Iterable[Example]) -> Example:
-    """The whole example of its languages' parts, in their order; ``example`` gives the prompts and other fields."""
+    """The whole example of its languages' parts, in their order; ``example`` gives the prompts that no part has made,
+    and the other fields."""
     parts = list(parts)
+    made = {tag: prompt for part in parts for tag, prompt in part.prompts.items() if tag not in example.prompts}
     return dataclasses.replace(
         example,
+        prompts=example.prompts | made,
         candidates=[c for part in parts for c in part.candidates],
         pairs=[p for part in parts for p in part.pairs],
         dropped=[d for d in example.dropped if d.lang is None] + [d for part in parts for d in part.dropped],

@@ -17,11 +17,14 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
 
 
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)
+
+
 def parse_line(raw: bytes, where: str) -> Any:
     """One line of JSON; every way to be wrong is an InputError that begins with ``where`` (``file:line``)."""
     try:
         text = raw.decode("utf-8")
-        value = json.loads(text, parse_constant=_no_constant)
+        value = _DECODER.decode(text)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode("utf-8")  # an escaped lone surrogate cannot be written back
     except UnicodeDecodeError as error:
