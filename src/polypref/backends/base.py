@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkabl
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from polypref import languages
+from polypref.backends.released import hub_id
 from polypref.errors import InputError
 from polypref.records import Message
 
@@ -65,7 +66,7 @@ class ModelSpec(Options):
         | {"url", "api_key_env", "concurrency", "timeout", "attempts"}
     )
 
-    path: str = Field(description="a folder, a hub name, or the model's name on a server")
+    path: str = Field(description="a folder, a hub name, a name of polypref ls models, or the model's name on a server")
     name: str | None = Field(None, description="how results call it")
     backend: Literal["hf", "vllm", "openai", "fake"] = Field(
         "hf", description="transformers, vllm in this process, a server, or a fake; a server only generates"
@@ -90,8 +91,12 @@ class ModelSpec(Options):
 
     @model_validator(mode="before")
     @classmethod
-    def _bare_string(cls, value: Any) -> Any:
-        return {"path": value} if isinstance(value, str) else value
+    def _named(cls, value: Any) -> Any:
+        """A bare string is a path; a released checkpoint's name becomes its hub id, except where a server serves it."""
+        value = {"path": value} if isinstance(value, str) else value
+        if not isinstance(value, dict) or value.get("backend", "hf") not in ("hf", "vllm"):
+            return value
+        return value | {"path": hub_id(value["path"])} if isinstance(value.get("path"), str) else value
 
     @field_validator("path")
     @classmethod
