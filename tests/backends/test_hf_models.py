@@ -18,7 +18,8 @@ from transformers import AutoModelForCausalLM
 
 from polypref.backends import hf_models
 from polypref.backends.base import ModelSpec
-from polypref.backends.hf_models import close_models, open_model, out_of_memory
+from polypref.backends.hf_files import out_of_memory
+from polypref.backends.hf_models import close_models, open_model
 from polypref.errors import ModelError
 
 Tiny = Callable[[str], Path]

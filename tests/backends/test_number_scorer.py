@@ -53,9 +53,24 @@ def test_a_decimal_gold_is_the_decimal_that_was_written() -> None:
     assert NumberScorer().score([judged("0.1", 0.1), judged("1/10", 0.1), judged("0,1", "0.1", "de")]) == [1.0] * 3
 
 
+def test_gold_by_language_is_read_as_its_language_writes() -> None:
+    """1.125 is 1125 in German gold and 1 1/8 in English gold; native digits and plain numbers do as well."""
+    gold = {"de": "1.125", "en": "1.125", "bn": "১,১২৫", "th": "#### ๑๑๒๕", "fr": 1125, "sw": 1125.0}
+    answers = {"de": "1125", "en": "1 1/8", "bn": "উত্তর হল ১১২৫।", "th": "1,125", "fr": "1 125", "sw": "Jibu ni 1,125."}
+    scorer = NumberScorer()
+    assert scorer.score([judged(text, gold, lang) for lang, text in answers.items()]) == [1.0] * 6
+    assert scorer.score([judged("1125", gold, "en"), judged("1.125", gold, "de")]) == [0.0, 1.0]
+    with pytest.raises(InputError, match="q1/ja/0 has no gold in ja; give each example the right number"):
+        scorer.score([judged("1125", gold, "ja")])
+    with pytest.raises(InputError, match="q1/de/0 has 'acht' as gold in de, which is no number"):
+        scorer.score([judged("8", {"de": "acht"}, "de")])
+
+
 @pytest.mark.parametrize("gold", [None, "", "eighteen", True, float("nan"), float("inf"), [18], {"answer": 18}])
 def test_gold_that_is_missing_or_no_number_is_told_with_the_answer(gold: Any) -> None:
-    with pytest.raises(InputError, match=r"q1/en/0 has (?:no gold|.* as gold, which is no number); give each example"):
+    with pytest.raises(
+        InputError, match=r"q1/en/0 has (?:no gold(?: in en)?|.* as gold, which is no number); give each example"
+    ):
         NumberScorer().score([judged("18", gold)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import M2M100Config, M2M100ForConditionalGeneration, PreTrainedTokenizerFast, T5Config
 from transformers import T5ForConditionalGeneration as T5
 
+from polypref import cli
 from polypref.backends.seq2seq import Seq2SeqTranslator
 from polypref.backends.translation import Translation, TranslationRequest, TranslatorSpec
 from polypref.errors import ModelError
@@ -111,6 +113,39 @@ def test_a_real_forward_pass_and_batches_equal_singles(family: str, request: pyt
     assert len({t.text for t in together}) > 1
 
 
+class Cramped(Finishes):
+    """Has room for so many rows at once."""
+
+    def __init__(self, inner: Any, rows: int) -> None:
+        super().__init__(inner)
+        self.rows = rows
+        self.sizes: list[int] = []
+
+    def generate(self, **asked: Any) -> torch.Tensor:
+        self.sizes.append(len(asked["input_ids"]))
+        if self.sizes[-1] > self.rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().generate(**asked)
+
+
+def test_out_of_memory_halves_the_batch_and_changes_nothing(nllb: Path) -> None:
+    texts = [TranslationRequest(str(n), "the river sea", "en", "es") for n in range(8)]
+    translator = opened(nllb)
+    translator.model = Cramped(translator.model, rows=3)
+    assert translator.translate(texts) == [Translation("the river sea")] * 8
+    assert translator.model.sizes == [8, 4, 2, 2, 4, 2, 2]
+    translator.model.sizes.clear()
+    translator.translate(texts)
+    assert max(translator.model.sizes) == 2, "what did not fit is not tried again"
+
+
+def test_one_text_too_big_for_memory_is_told(nllb: Path) -> None:
+    translator = opened(nllb)
+    translator.model = Cramped(translator.model, rows=0)
+    with pytest.raises(ModelError, match="memory is out for one text of 5 tokens and at most 8 new ones"):
+        translator.translate([request("the river sea")])
+
+
 def test_madlad_is_told_the_target_before_the_text(madlad: Path) -> None:
     translator = opened(madlad)
     translator.model = Finishes(translator.model)
@@ -150,15 +185,31 @@ def test_beyond_the_window_and_without_an_end(madlad: Path) -> None:
     assert translator._read([END, 6, END, PAD]).text == translator.tokenizer.decode([6])
 
 
-def test_nllbs_licence_is_said_aloud(nllb: Path, madlad: Path, tmp_path: Path) -> None:
-    named = tmp_path / "nllb-200"
-    named.symlink_to(nllb)
-    spec = {"model": {"path": str(named), "device": "cpu"}, "method": "seq2seq"}
+def test_nllbs_licence_is_said_aloud_whatever_the_folders_name(nllb: Path, madlad: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.symlink_to(nllb)
+    spec = {"model": {"path": str(mine), "device": "cpu"}, "method": "seq2seq"}
     with pytest.warns(UserWarning, match="non-commercial"):
         Seq2SeqTranslator(TranslatorSpec.model_validate(spec))
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         Seq2SeqTranslator(TranslatorSpec.model_validate({**spec, "model": {"path": str(madlad), "device": "cpu"}}))
+
+
+def test_the_command_says_the_licence_and_why_a_text_failed(
+    nllb: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    source = tmp_path / "x.jsonl"
+    source.write_text('{"id": "1", "prompts": {"en": "' + "the river " * 20 + '"}}\n')
+    model = ["--model", str(nllb), "--method", "seq2seq", "--device", "cpu", "--language-check", "off"]
+    files = ["--input", str(source), "--output", str(tmp_path / "y.jsonl"), "--by-paragraph", "off", "--json"]
+    with pytest.raises(SystemExit) as end:
+        cli.main(["translate", *model, "--prompts-into", "es", *files])
+    told = capsys.readouterr()
+    assert (end.value.code, json.loads(told.out)["failed"]) == (0, {"too_long": 1})
+    assert told.err.startswith(f"polypref: {nllb}: NLLB's weights")
+    assert "for non-commercial use alone" in told.err
 
 
 def test_what_is_no_translation_model_is_refused(tmp_path: Path, madlad: Path) -> None:

@@ -142,6 +142,11 @@ def test_seq2seq_is_no_matter_of_a_server() -> None:
         spec(method="seq2seq", model={"path": "m", "backend": "openai"})
 
 
+def test_seq2seq_opens_no_adapter() -> None:
+    with pytest.raises(ValidationError, match="opens no adapter, such as mine; merge it"):
+        spec(method="seq2seq", model={"path": "m", "adapter": "mine"})
+
+
 def test_each_text_and_way_is_asked_for_once() -> None:
     generator = Scripted(lambda r: Completion(f"{r.id}</translated>" if "bad" not in r.id else "no tag"))
     memory = Memory()

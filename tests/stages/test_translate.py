@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from scripted import Scripted
 
 from polypref.backends.base import Context
 from polypref.backends.fake import FakeLanguageIdentifier
-from polypref.backends.translation import RememberingTranslator, Translation, TranslationRequest
+from polypref.backends.translation import RememberingTranslator, Translation
 from polypref.records import Candidate, Drop, Example
 from polypref.stages.imbalance import ImbalanceOptions, imbalance
 from polypref.stages.score import ImplicitOptions
 from polypref.stages.translate import NUMBERS_LOST, TranslateOptions, translate
 from polypref.stages.views import as_answer
-
-Rule = Callable[[TranslationRequest], Translation]
-
-
-class Scripted:
-    """Translates by a rule: else it marks the text with its language, as the fake identifier reads it."""
-
-    fingerprint = "scripted"
-
-    def __init__(self, rule: Rule | None = None) -> None:
-        self.rule = rule or (lambda r: Translation(f"[{r.target}] {r.text}"))
-        self.asked: list[TranslationRequest] = []
-
-    def translate(self, requests: Sequence[TranslationRequest]) -> list[Translation]:
-        self.asked += requests
-        return [self.rule(r) for r in requests]
 
 
 def example(*candidates: Candidate, name: str = "x", prompts: Sequence[str] = ("en", "es", "fr")) -> Example:
@@ -91,6 +76,35 @@ def test_directions(asked: dict[str, Any], ids: list[str]) -> None:
     assert [c.id for c in made(translated(given, **asked), given)] == ids
 
 
+def test_the_pivots_answers_go_only_where_there_is_a_prompt_unless_a_way_is_named() -> None:
+    given = example(answer("en"), answer("fr"), prompts=("en", "es"))
+    assert [c.id for c in made(translated(given), given)] == ["x/en/0>es", "x/fr/0>en"]
+    assert [c.id for c in made(translated(given, directions=["en:ja", "en:fr"]), given)] == ["x/en/0>ja", "x/en/0>fr"]
+
+
+@pytest.mark.parametrize(
+    ("directions", "spanish", "french"),
+    [
+        (["to_pivot", "from_pivot"], ["x/en/0>es", "x/es/0>en"], ["x/en/0>fr", "x/fr/0>en"]),
+        (["es:ja"], ["x/es/0>ja"], []),
+        (["en:ja", "en:es"], ["x/en/0>es"], []),
+        (["fr:es", "es:fr"], ["x/es/0>fr"], ["x/fr/0>es"]),
+    ],
+)
+def test_a_language_at_a_time_makes_what_is_its_own(
+    directions: list[str], spanish: list[str], french: list[str]
+) -> None:
+    """A run's unit holds the answers in one language and those in the pivot. What several units could make is made by
+    one: a way is of its source, one from the pivot of its target, so en:ja is of neither here."""
+    for lang, ids in (("es", spanish), ("fr", french)):
+        unit = example(answer("en"), answer(lang), prompts=("en", lang))
+        asked = options(directions=directions).model_copy(update={"languages": (lang,)})
+        assert [c.id for c in made(translated(unit, **asked.model_dump(exclude={"translator"})), unit)] == ids
+    whole = example(answer("en"), answer("es"), answer("fr"))
+    found = {c.id for c in made(translated(whole, directions=directions), whole)}
+    assert found - {"x/en/0>ja"} == {*spanish, *french}
+
+
 @pytest.mark.parametrize(("direction", "why"), [("es", "es:ja"), ("es:spa", "itself"), ("es:xx1", "no language")])
 def test_a_wrong_direction_is_refused(direction: str, why: str) -> None:
     with pytest.raises(ValidationError, match=why):
@@ -141,6 +155,20 @@ def test_the_wrong_language_is_a_failure_and_an_untold_one_is_not() -> None:
     assert found.dropped == [Drop("translate", "wrong_language", "en", "x/es/0>en")]
     assert translated(given, Scripted(lambda r: Translation("hm"))).dropped == []
     assert translated(given, Scripted(lambda r: Translation("[es] hola")), language_check=False).dropped == []
+
+
+def test_a_language_that_nobody_looks_for_passes_and_that_is_said_once() -> None:
+    said: list[str] = []
+    opened = {
+        "translator": Scripted(lambda r: Translation("[es] hola")),
+        "language_identifier": FakeLanguageIdentifier(),
+    }
+    context = Context(open=lambda role, spec: opened[role], languages=("en", "es"), warn=said.append)
+    examples = [example(answer("es"), name=name) for name in ("1", "2")]
+    found = list(translate(examples, options(directions=["es:ja"], chunk=1), context))
+    assert [e.candidates[-1].text for e in found] == ["[es] hola"] * 2
+    assert len(said) == 1
+    assert "into it are not checked" in said[0]
 
 
 def test_an_answer_to_a_prompt_about_another_language_may_be_in_it() -> None:

@@ -15,7 +15,8 @@ import torch
 from polypref.backends.answers import AnswerReader, end_ids
 from polypref.backends.base import Completion, ModelSpec, Request, Sampling
 from polypref.backends.hf_decode import NotFinite, Row, decode
-from polypref.backends.hf_models import open_model, out_of_memory
+from polypref.backends.hf_files import out_of_memory
+from polypref.backends.hf_models import open_model
 from polypref.backends.hf_noise import row_key
 from polypref.backends.hf_sampling import Sampler
 from polypref.errors import ModelError

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import torch
 
 from polypref.backends.base import Answer, Logprob, ModelSpec
+from polypref.backends.hf_files import out_of_memory
 from polypref.backends.hf_heads import body, head, head_is_known, is_causal, vocabulary
-from polypref.backends.hf_models import LoadedModel, open_model, out_of_memory
+from polypref.backends.hf_models import LoadedModel, open_model
 from polypref.errors import ModelError
 from polypref.maths.logprobs import answer_positions, chunked_logprobs
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from polypref.backends.base import ModelSpec
 from polypref.backends.fingerprints import fingerprint, hub_commit, resolved
+from polypref.backends.hf_files import chosen_device, chosen_dtype, first_line, load_tokenizer, load_weights
 from polypref.backends.templates import PromptTemplate
 from polypref.errors import ModelError
 
@@ -117,8 +115,8 @@ def open_model(spec: ModelSpec) -> LoadedModel:
     """
     spec = resolved(spec)
     whole = fingerprint(spec)
-    device = _device(spec.device)
-    dtype = _dtype(spec.dtype, device)
+    device = chosen_device(spec.device)
+    dtype = chosen_dtype(spec.dtype, device)
     adapter = whole if spec.adapter is not None else None
     folder = _adapter_folder(spec.adapter) if spec.adapter is not None else None
     config = _adapter_config(folder) if folder is not None else None
@@ -140,7 +138,7 @@ def open_model(spec: ModelSpec) -> LoadedModel:
             if isinstance(error, ModelError):
                 raise
             raise ModelError(
-                f"{spec.adapter} cannot be put on {spec.path} as an adapter ({_first_line(error)}); "
+                f"{spec.adapter} cannot be put on {spec.path} as an adapter ({first_line(error)}); "
                 "give an adapter that was trained on it"
             ) from None
     return LoadedModel(
@@ -148,69 +146,23 @@ def open_model(spec: ModelSpec) -> LoadedModel:
     )
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory is out, on an accelerator or on the host.
-
-    The host's allocator raises a plain RuntimeError: "DefaultCPUAllocator: can't allocate memory" on Linux,
-    "not enough memory" on Windows.
-    """
-    told = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError)
-        and any(words in told for words in ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED"))
-    )
-
-
 def _load(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
-    extra = {} if spec.attention is None else {"attn_implementation": spec.attention}
-    try:
-        with _quiet():
-            model, found = AutoModelForCausalLM.from_pretrained(
-                **_source(spec.path, spec.revision),
-                dtype=dtype,
-                trust_remote_code=spec.trust_remote_code,
-                use_safetensors=True,
-                output_loading_info=True,
-                **extra,
-            )
-        model = model.to(device).eval().requires_grad_(False)
-    except Exception as error:  # the files are the user's, and each library has its own complaints about them
-        _refuse_code(spec.path, error)
-        if out_of_memory(error):
-            raise ModelError(f"{spec.path} does not fit into the memory of {device}; use a smaller dtype") from None
-        raise ModelError(
-            f"{spec.path} cannot be opened as a causal language model ({_first_line(error)}); give a folder or hub "
-            "name of a safetensors checkpoint"
-        ) from None
-    if found["missing_keys"]:
-        # transformers would draw them at random, and every score with them.
-        raise ModelError(
-            f"{spec.path} lacks {len(found['missing_keys'])} weights of a causal language model (such as "
-            f"{min(found['missing_keys'])}); give one that has them: a reward model or an encoder cannot be used here"
-        )
-    return model
+    return load_weights(
+        AutoModelForCausalLM,
+        spec,
+        device,
+        dtype,
+        kind="a causal language model",
+        give="give a folder or hub name of a safetensors checkpoint",
+        lacks="give one that has them: a reward model or an encoder cannot be used here",
+    )
 
 
 def _tokenizer(spec: ModelSpec, adapter: Path | None) -> PreTrainedTokenizerBase:
     """The base's tokenizer, or the adapter's own where it brings one."""
     own = adapter is not None and (adapter / "tokenizer_config.json").exists()
-    source = _source(str(adapter), None) if own else _source(spec.path, spec.revision)
-    try:
-        with _quiet():
-            return AutoTokenizer.from_pretrained(**source, trust_remote_code=spec.trust_remote_code)
-    except Exception as error:  # as above
-        path = source["pretrained_model_name_or_path"]
-        _refuse_code(path, error)
-        raise ModelError(f"{path} has no tokenizer that can be opened ({_first_line(error)}); add its files") from None
-
-
-def _source(path: str, revision: str | None) -> dict[str, Any]:
-    """Where transformers finds it: a folder, or the very commit that the fingerprint names."""
-    folder = Path(path).expanduser()
-    if folder.is_dir():
-        return {"pretrained_model_name_or_path": str(folder), "local_files_only": True}
-    commit, online = hub_commit(path, revision)
-    return {"pretrained_model_name_or_path": path, "revision": commit, "local_files_only": not online}
+    path, revision = (str(adapter), None) if own else (spec.path, spec.revision)
+    return load_tokenizer(path, revision, trust_remote_code=spec.trust_remote_code)
 
 
 def _adapter_folder(adapter: str) -> Path:
@@ -226,7 +178,7 @@ def _adapter_folder(adapter: str) -> Path:
         )
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"the adapter {adapter} cannot be fetched from the hub ({_first_line(error)}); check your connection"
+            f"the adapter {adapter} cannot be fetched from the hub ({first_line(error)}); check your connection"
         ) from None
 
 
@@ -239,7 +191,7 @@ def _adapter_config(folder: Path) -> Any:
     try:
         config = PeftConfig.from_pretrained(str(folder))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{folder} has no adapter_config.json that can be read ({_first_line(error)})") from None
+        raise ModelError(f"{folder} has no adapter_config.json that can be read ({first_line(error)})") from None
     if config.is_prompt_learning:
         raise ModelError(f"{folder} is an adapter of virtual prompt tokens; give one on the layers, such as LoRA")
     return config
@@ -267,45 +219,3 @@ def _short_window(model: PreTrainedModel) -> int | None:
         if isinstance(settings, dict) and settings.get("rope_type") == "longrope":
             return int(settings["original_max_position_embeddings"])
     return None
-
-
-def _device(name: str | None) -> torch.device:
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(f"device {name!r} cannot be used ({_first_line(error)}); leave it out, or give cpu") from None
-    return device
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name != "auto":
-        return getattr(torch, name)  # type: ignore[no-any-return]
-    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """transformers' bars and load reports off: what matters of them is told as an error."""
-    level, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bar:
-            transformers_logging.enable_progress_bar()
-
-
-def _refuse_code(path: str, error: Exception) -> None:
-    if "trust_remote_code" in str(error):
-        raise ModelError(
-            f"{path} brings its own Python code, which is not run; if you trust it, add --trust-remote-code "
-            "(in a recipe: trust_remote_code: true)"
-        ) from None
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return (text.splitlines()[0] if text else type(error).__name__)[:160]

@@ -11,15 +11,16 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import langcodes
 import torch
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoModelForSeq2SeqLM
 
 from polypref import languages
 from polypref.backends.base import ModelSpec
-from polypref.backends.fingerprints import fingerprint, hub_commit
+from polypref.backends.fingerprints import fingerprint
+from polypref.backends.hf_files import chosen_device, chosen_dtype, load_tokenizer, load_weights, out_of_memory
 from polypref.backends.translation import Translation, TranslationRequest, TranslatorSpec
 from polypref.errors import ModelError
 
@@ -35,6 +36,10 @@ _NLLB_MEMBERS = {
 """Macrolanguages, by the member that NLLB (FLORES-200) means."""
 
 
+_Row: TypeAlias = tuple[int, list[int]]
+"""A request's index, and its token ids."""
+
+
 class Seq2SeqTranslator:
     """A ``Translator`` on an encoder–decoder of transformers: greedy or by beams, batched by length."""
 
@@ -45,9 +50,10 @@ class Seq2SeqTranslator:
         """
         self._spec = spec
         self.model, self.tokenizer = _load(spec.model)
+        self._batch_tokens = spec.model.batch_tokens
         self._names = self.tokenizer.get_vocab()
         self._prefixed = "<2en>" in self._names
-        if "nllb" in f"{spec.model.path} {type(self.tokenizer).__name__}".lower():
+        if "eng_Latn" in self._names:  # FLORES-200's names are NLLB's, under whatever name a folder has it
             warnings.warn(NON_COMMERCIAL.format(path=spec.model.path), stacklevel=2)
         settings = json.dumps([spec.max_tokens, spec.beams, spec.repetition_penalty, sorted(spec.codes.items())])
         self.fingerprint: str = (
@@ -80,10 +86,10 @@ class Seq2SeqTranslator:
         """One ``Translation`` per request, in order; a text beyond the window is ``too_long``.
 
         Raises:
-            ModelError: the model does not know a language.
+            ModelError: the model does not know a language, or one text alone does not fit into memory.
         """
         out: list[Translation] = [Translation(None, "empty")] * len(requests)
-        fitting: dict[tuple[str, str], list[tuple[int, list[int]]]] = {}
+        fitting: dict[tuple[str, str], list[_Row]] = {}
         for index, request in enumerate(requests):
             ids = self._ids(request)
             if self.window is not None and len(ids) > self.window:
@@ -93,7 +99,7 @@ class Seq2SeqTranslator:
                 fitting.setdefault((request.source, request.target), []).append((index, ids))
         for (_, target), rows in fitting.items():
             for batch in self._batches(rows):
-                for (index, _), translation in zip(batch, self._generate(batch, target), strict=True):
+                for index, translation in self._translated(batch, target):
                     out[index] = translation
         return out
 
@@ -103,20 +109,43 @@ class Seq2SeqTranslator:
         self.tokenizer.src_lang = self.code(request.source).strip("_")
         return list(self.tokenizer(request.text)["input_ids"])
 
-    def _batches(self, rows: list[tuple[int, list[int]]]) -> Iterator[list[tuple[int, list[int]]]]:
+    def _batches(self, rows: list[_Row]) -> Iterator[list[_Row]]:
         """Rows of similar length, longest first, of at most ``batch_tokens`` tokens with their padding."""
-        batch: list[tuple[int, list[int]]] = []
+        batch: list[_Row] = []
         for row in sorted(rows, key=lambda row: -len(row[1])):
             width = len((batch or [row])[0][1])
-            if batch and (len(batch) + 1) * width * self._spec.beams > self._spec.model.batch_tokens:
+            if batch and (len(batch) + 1) * width * self._spec.beams > self._batch_tokens:
                 yield batch
                 batch = []
             batch.append(row)
         if batch:
             yield batch
 
+    def _translated(self, batch: list[_Row], target: str) -> Iterator[tuple[int, Translation]]:
+        """(index, translation) of each row; a batch that does not fit into memory is halved."""
+        try:
+            translations = self._generate(batch, target)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                raise ModelError(
+                    f"memory is out for one text of {len(batch[0][1])} tokens and at most {self._spec.max_tokens} new "
+                    "ones; lower max_tokens or beams, or choose a smaller model"
+                ) from None
+        else:
+            yield from zip((index for index, _ in batch), translations, strict=True)
+            return
+        # Outside the except block, where the traceback no longer holds the tensors of the failed pass. Later batches
+        # are cut by what was learnt.
+        self._batch_tokens = min(self._batch_tokens, len(batch) * len(batch[0][1]) * self._spec.beams // 2)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        for half in (batch[: len(batch) // 2], batch[len(batch) // 2 :]):
+            yield from self._translated(half, target)
+
     @torch.inference_mode()
-    def _generate(self, batch: list[tuple[int, list[int]]], target: str) -> list[Translation]:
+    def _generate(self, batch: list[_Row], target: str) -> list[Translation]:
         padded = self.tokenizer.pad({"input_ids": [ids for _, ids in batch]}, return_tensors="pt")
         settings: dict[str, Any] = {} if self._prefixed else {"forced_bos_token_id": self._names[self.code(target)]}
         if self._spec.repetition_penalty is not None:
@@ -150,36 +179,14 @@ def _codes(tag: str) -> Iterable[str]:
 
 
 def _load(spec: ModelSpec) -> tuple[Any, Any]:
-    commit, online = (None, False) if _local(spec.path) else hub_commit(spec.path, spec.revision)
-    source: dict[str, Any] = {
-        "revision": commit or "main",
-        "local_files_only": not online,
-        "trust_remote_code": spec.trust_remote_code,
-    }
-    device = torch.device(spec.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    half = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    dtype = getattr(torch, spec.dtype) if spec.dtype != "auto" else torch.bfloat16 if half else torch.float32
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(spec.path, **source)
-        model, found = AutoModelForSeq2SeqLM.from_pretrained(
-            spec.path, dtype=dtype, use_safetensors=True, output_loading_info=True, **source
-        )
-        model = model.to(device).eval().requires_grad_(False)
-    except Exception as error:  # the files are the user's, and each library has its own complaints about them
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise ModelError(
-            f"{spec.path} cannot be opened as a translation model ({reason}); give a folder or hub name of a "
-            "safetensors checkpoint of MADLAD-400, NLLB or M2M-100"
-        ) from None
-    if found["missing_keys"]:
-        raise ModelError(
-            f"{spec.path} lacks {len(found['missing_keys'])} weights of a translation model (such as "
-            f"{min(found['missing_keys'])}); give a whole one"
-        )
-    return model, tokenizer
-
-
-def _local(path: str) -> bool:
-    from pathlib import Path
-
-    return Path(path).expanduser().is_dir()
+    device = chosen_device(spec.device)
+    model = load_weights(
+        AutoModelForSeq2SeqLM,
+        spec,
+        device,
+        chosen_dtype(spec.dtype, device),
+        kind="a translation model",
+        give="give a folder or hub name of a safetensors checkpoint of MADLAD-400, NLLB or M2M-100",
+        lacks="give a whole one",
+    )
+    return model, load_tokenizer(spec.path, spec.revision, trust_remote_code=spec.trust_remote_code)

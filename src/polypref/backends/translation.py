@@ -68,6 +68,8 @@ class TranslatorSpec(TranslatorOptions):
     def _method_has_a_backend(self) -> TranslatorSpec:
         if self.method == "seq2seq" and self.model.backend != "hf":
             raise ValueError(f"method seq2seq runs in transformers alone, not in {self.model.backend}; say backend: hf")
+        if self.method == "seq2seq" and self.model.adapter is not None:
+            raise ValueError(f"method seq2seq opens no adapter, such as {self.model.adapter}; merge it into the model")
         return self
 
     @property
