@@ -3,11 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOURCES := src tests
 SEED ?= 0
+SYSTEM ?= icr
 
 .PHONY: quickstart test check format clean
 
 quickstart: .venv/installed
-	$(BIN)/polypref quickstart --seed $(SEED)
+	$(BIN)/polypref quickstart --system $(SYSTEM) --seed $(SEED)
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest -n 2

@@ -51,7 +51,15 @@ def outputs() -> dict[str, dict[str, Any]]:
     )
     translate = stages["translate"]
     translator = {"model": POLICY | {"path": "fake?unclosed=0.2"}}
-    translated = translate.translate(drawn, checked(translate.TranslateOptions, {"translator": translator}), context)
+    asked_for = checked(translate.TranslateOptions, {"translator": translator})
+    translated = list(translate.translate(drawn, asked_for, context))
+    quality = stages["translation_quality"]
+    there_and_back = quality.round_trip_evaluation(
+        translated, checked(quality.RoundTripOptions, {"translator": translator}), context
+    )
+    prompting = stages["translate_prompts"]
+    alone = [Example(e.id, {"en": e.prompts["en"]}) for e in prompts]
+    lacking = checked(prompting.TranslatePromptsOptions, {"translator": translator, "languages": ["es", "de"]})
     made = {
         "generate": [to_json(e) for e in drawn],
         "score": [to_json(e) for e in scored],
@@ -59,11 +67,13 @@ def outputs() -> dict[str, dict[str, Any]]:
         "imbalance": [to_json(e) for e in balanced],
         "evaluate": found,
         "translate": [to_json(e) for e in translated],
+        "translate_prompts": [to_json(e) for e in prompting.translate_prompts(alone, lacking, context)],
+        "translation_quality": there_and_back.to_json()["values"],
     }
     return {name: {"version": stages[name].VERSION, "output": digest(_rounded(made[name]))} for name in STAGES}
 
 
-STAGES = ("generate", "score", "pair", "imbalance", "evaluate", "translate")
+STAGES = ("generate", "score", "pair", "imbalance", "evaluate", "translate", "translate_prompts", "translation_quality")
 
 
 def _translated(example: Example) -> Example:

@@ -198,7 +198,7 @@ def test_a_command_that_is_only_begun_shows_its_help(polypref, begun, word):
 def test_lists(polypref):
     status, out, _ = polypref("ls", "--json")
     found = json.loads(out)
-    assert (status, list(found)) == (0, ["recipes", "scorers", "backends", "metrics"])
+    assert (status, list(found)) == (0, ["recipes", "models", "scorers", "backends", "metrics"])
     assert {"icr", "quickstart", "smoke"} <= found["recipes"].keys()
     assert all(told for entries in found.values() for told in entries.values())
     assert polypref("ls", "scorers")[1].splitlines()[0] == "scorers"

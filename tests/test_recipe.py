@@ -248,7 +248,13 @@ def test_the_view_that_pairs_is_that_of_the_score(tmp_path):
     assert named.pair_view == "multilingual"
 
 
+LIDR = ["models.policy=/a", "prompts.path=/c"]
 GIVEN = {
+    "lidr": LIDR,
+    "lidr-en-ja-ko-it-th": LIDR,
+    "lidr-en-th-bn-sw": LIDR,
+    "lidr-translated-prompts": LIDR,
+    "lidr-reasoning": [*LIDR, "evaluate.prompts.path=/d"],
     "icr": ["models.policy=/a", "models.reference=/b", "prompts.path=/c"],
     "quickstart": ["models.reference.path=/a"],
     "smoke": [],

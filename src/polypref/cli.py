@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from polypref import cli_stages, cli_translate
+from polypref import cli_dominant, cli_pair, cli_stages, cli_translate
 from polypref.cli_terminal import Terminal, say
 from polypref.errors import PolyprefError, UserError, did_you_mean
 
@@ -31,16 +31,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="print the machine's answer
 
 @app.command()
 def quickstart(
+    system: Annotated[
+        str, typer.Option(help="icr: implicit cross-lingual rewarding; lidr: language imbalance driven rewarding")
+    ] = "icr",
     seed: Annotated[int, typer.Option(min=0, help="of the world, the models and the samples")] = 0,
-    out: Annotated[Path | None, typer.Option(help="the run's folder")] = None,
+    out: Annotated[Path | None, typer.Option(help="the run's folder; runs/<its recipe> when left out")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The main job on the embedded sandbox, start to report."""
+    """A method on the embedded sandbox, start to report."""
+    from polypref.quickstart import SYSTEMS
     from polypref.quickstart import quickstart as work
 
     with Terminal() as terminal:
-        folder = out or Path("runs/quickstart")
-        data = work(seed, folder, terminal.progress, terminal.warn)
+        folder = out or Path("runs") / SYSTEMS.get(system, ("", ""))[0]
+        data = work(seed, folder, terminal.progress, terminal.warn, system)
     _finish(data, folder, as_json)
 
 
@@ -58,12 +62,12 @@ def run(
     from polypref.run import run as work
 
     path = find(recipe)
-    read = read_recipe(path, set_ or ())
-    check_paths(read, path.name)
     # The resolved recipe that a run has written goes on with that run.
     resolved = path.name == "recipe.yaml" and (path.parent / "manifest.json").exists()
     folder = out or (path.parent if resolved else Path("runs") / path.stem)
     with Terminal() as terminal:
+        read = read_recipe(path, set_ or ())
+        check_paths(read, path.name)
         data = work(read, folder, terminal.progress, terminal.warn)
     _finish(data, folder, as_json)
 
@@ -85,8 +89,9 @@ def validate(recipe: Annotated[str, typer.Argument()], set_: Set = None, as_json
     from polypref.recipes import find
 
     path = find(recipe)
-    read = read_recipe(path, set_ or ())
-    check_paths(read, path.name)
+    with Terminal():
+        read = read_recipe(path, set_ or ())
+        check_paths(read, path.name)
     if as_json:
         print(json.dumps(as_tree(read), ensure_ascii=False, indent=2))
     say(f"{path} is a valid recipe")
@@ -140,12 +145,12 @@ def export(
 
 
 INTERRUPTED = 130
-LISTS = ("recipes", "scorers", "backends", "metrics")
+LISTS = ("recipes", "models", "scorers", "backends", "metrics")
 
 
 @app.command("ls")
 def list_(what: Annotated[str | None, typer.Argument(help=", ".join(LISTS))] = None, as_json: AsJson = False) -> None:
-    """What there is: recipes, scorers, backends, metrics."""
+    """What there is: recipes, released models, scorers, backends, metrics."""
     from polypref.cli_terminal import catalogue
 
     if what is not None and what not in LISTS:
@@ -172,7 +177,9 @@ def env(as_json: AsJson = False) -> None:
 
 # After the commands of whole runs, since help lists them in this order.
 cli_stages.add_to(app)
+cli_pair.add_to(cli_stages.pair)
 cli_translate.add_to(app)
+cli_dominant.add_to(cli_stages.evaluate)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from polypref.cli_terminal import Terminal
-from polypref.errors import InputError, RecipeError, did_you_mean
+from polypref.errors import RecipeError, did_you_mean
 
 Input = Annotated[str, typer.Option("--input", help="a wire-format file, .jsonl or .parquet; - is stdin")]
 Output = Annotated[str, typer.Option("--output", help="where to write it; replaced at once, only on success")]
 AsJson = Annotated[bool, typer.Option("--json", help="print the machine's answer on stdout")]
 Pivot = Annotated[str, typer.Option(help="the language that preferences exist in")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")]
+
+Work = Callable[[Any, Any], Iterator[Any]]
+"""``work(examples, context)`` gives examples."""
 
 score = typer.Typer(help="Score candidates.", no_args_is_help=True, rich_markup_mode=None)
 pair = typer.Typer(help="Make preference pairs of scored candidates.", no_args_is_help=True, rich_markup_mode=None)
@@ -57,26 +61,57 @@ def _option(path: tuple[str, ...]) -> str:
     return "--" + ("as" if names[-1] == "name" else names[-1].replace("_", "-"))
 
 
-def through(source: str, target: str, work: Callable[[Any, Any], Iterator[Any]], pivot: str = "en") -> list[Any]:
-    """Read examples, work on them in a context of their languages, write them when all of them are done."""
-    from polypref import registry
-    from polypref.store.atomic import check_target
+def through(source: str, target: str, work: Work, pivot: str = "en") -> list[Any]:
+    """Read examples, work on them in a context of their languages, write them when all of them are done.
+
+    Every line is read before the work begins, so that a bad one is told before a model is opened.
+    """
     from polypref.store.jsonl import read_examples, write_examples
+
+    _check_target(target)
+    with Terminal() as terminal:
+        examples = list(read_examples(source, terminal.warn))
+        languages = dict.fromkeys(lang for e in examples for lang in (*e.prompts, *(c.lang for c in e.candidates)))
+        with _context(terminal, pivot, tuple(languages)) as context:
+            done = list(work(examples, context))
+    write_examples(target, done)
+    return done
+
+
+def stream(source: str, target: str, work: Work, pivot: str = "en") -> None:
+    """The same for work that takes examples as they come and asks for no languages: few are in memory at a time.
+
+    What it counts it gathers on the way. The output takes its name when the last example is written.
+    """
+    from polypref.store.jsonl import read_examples, write_examples
+
+    _check_target(target)
+    with Terminal() as terminal, _context(terminal, pivot) as context:
+        done = work(read_examples(source, terminal.warn), context)
+        if target != "-":
+            write_examples(target, done)
+            return
+        done = iter(list(done))
+    # Within the terminal stdout is not the command's own.
+    write_examples(target, done)
+
+
+def _check_target(target: str) -> None:
+    from polypref.store.atomic import check_target
 
     if target != "-":
         check_target(Path(target))
-    with Terminal() as terminal:
-        examples = list(read_examples(source, terminal.warn))
-        languages = tuple(
-            dict.fromkeys(lang for e in examples for lang in (*e.prompts, *(c.lang for c in e.candidates)))
-        )
-        context, opener = registry.context(languages, pivot, progress=terminal.progress, warn=terminal.warn)
-        try:
-            done = list(work(examples, context))
-        finally:
-            opener.close()
-    write_examples(target, done)
-    return done
+
+
+@contextlib.contextmanager
+def _context(terminal: Terminal, pivot: str, languages: tuple[str, ...] = ()) -> Iterator[Any]:
+    from polypref import registry
+
+    context, opener = registry.context(languages, pivot, progress=terminal.progress, warn=terminal.warn)
+    try:
+        yield context
+    finally:
+        opener.close()
 
 
 def answer(found: Any, as_json: bool, output: str) -> None:
@@ -140,99 +175,11 @@ def score_scorer(
     through(input_, output, lambda examples, context: by_scorer(examples, options, context))
 
 
-@pair.command("best-worst")
-def pair_best_worst(
-    score: Annotated[str, typer.Option(help="the name of the score that decides")],
-    input_: Input,
-    output: Output,
-    length_control: Annotated[str, typer.Option(help="off, auto, or a number: score − α·length")] = "off",
-    length_unit: Annotated[str, typer.Option(help="characters or tokens")] = "characters",
-    language_check: Annotated[str, typer.Option(help="on or off")] = "on",
-    min_margin: Annotated[float | None, typer.Option(help="drop pairs with a smaller margin")] = None,
-    drop_truncated: Annotated[str | None, typer.Option(help="on or off: answers cut at the token limit")] = None,
-    pivot: Pivot = "en",
-    as_json: AsJson = False,
-) -> None:
-    """The best against the worst candidate of each prompt and language."""
-    from polypref.stages import pair as stage
-
-    values: dict[str, Any] = {
-        "score": score,
-        "length_control": _number_or_word(length_control, "--length-control", ("off", "auto")),
-        "length_unit": length_unit,
-        "language_check": switch(language_check, "--language-check"),
-        "min_margin": min_margin,
-    }
-    if drop_truncated is not None:
-        values["drop_truncated"] = switch(drop_truncated, "--drop-truncated")
-    options = options_of(stage.BestWorstOptions, **values)
-    told: dict[str, Any] = {}
-
-    def work(examples: list[Any], context: Any) -> Iterator[Any]:
-        alphas = stage.fit_best_worst(examples, options, context)
-        paired = list(stage.best_worst(examples, options, context, alphas=alphas))
-        told.update(stage.pair_statistics(paired, options, alphas))
-        return iter(paired)
-
-    through(input_, output, work, pivot)
-    answer(told, as_json, output)
-
-
-@pair.command("imbalance")
-def pair_imbalance(
-    input_: Input,
-    output: Output,
-    pivot: Pivot = "en",
-    translation_prompts: Annotated[
-        Path | None, typer.Option(help="a JSON list of ids of prompts that are about translation")
-    ] = None,
-    pivot_pairs: Annotated[str, typer.Option(help="all: one a target language, or one")] = "all",
-    language_check: Annotated[str, typer.Option(help="on or off")] = "off",
-    as_json: AsJson = False,
-) -> None:
-    """The better language's answer, translated, against the weaker one's own; and the other way round."""
-    from polypref.stages import imbalance as stage
-
-    options = options_of(
-        stage.ImbalanceOptions,
-        pivot=pivot,
-        translation_prompts=_ids(translation_prompts),
-        pivot_pairs=pivot_pairs,
-        language_check=switch(language_check, "--language-check"),
-    )
-    done = through(input_, output, lambda examples, context: stage.imbalance(examples, options, context), options.pivot)
-    counts = {"pairs": sum(len(e.pairs) for e in done), "dropped": sum(len(e.dropped) for e in done)}
-    answer(counts, as_json, output)
-
-
-def _ids(path: Path | None) -> tuple[str, ...]:
-    if path is None:
-        return ()
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); name a JSON list of ids") from None
-    except ValueError as error:
-        raise InputError(f"{path.name}: not JSON ({error}); write a list of ids") from None
-    if not isinstance(found, list) or not all(isinstance(i, str | int) and not isinstance(i, bool) for i in found):
-        raise InputError(f"{path.name}: holds no list of ids; write a JSON list of strings")
-    return tuple(str(i) for i in found)
-
-
 def switch(value: str, option: str) -> bool:
     """on or off."""
     if value not in ("on", "off"):
         raise RecipeError(f"{option} is {value!r}; say on or off")
     return value == "on"
-
-
-def _number_or_word(value: str, option: str, words: Iterable[str]) -> str | float:
-    if value in words:
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        raise RecipeError(f"{option} is {value!r}; say a number, or {did_you_mean(value, words)}") from None
 
 
 @evaluate.command("winrate")

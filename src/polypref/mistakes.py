@@ -90,14 +90,12 @@ def _shown(value: Any) -> str:
 
 
 def fields_at(model: type[BaseModel], path: Path) -> list[str]:
-    """The keys that a tree knows at a path."""
+    """The keys that a tree knows at a path; those of every branch where it may be one of several."""
+    models = [model]
     for part in path:
-        field = model.model_fields.get(part)
-        found = None if field is None else next(_models_in(field.annotation), None)
-        if found is None:
-            return []
-        model = found
-    return list(model.model_fields)
+        fields = [m.model_fields[part] for m in models if part in m.model_fields]
+        models = [below for field in fields for below in _models_in(field.annotation)]
+    return list(dict.fromkeys(name for m in models for name in m.model_fields))
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -99,6 +100,8 @@ _DROP_KEYS = frozenset(Drop.__slots__) - {"extra"}
 class _Reader:
     """Typed access to one JSON object, with the path of the field in every complaint."""
 
+    __slots__ = ("path", "value")
+
     def __init__(self, value: Any, path: str) -> None:
         if not isinstance(value, dict):
             raise InputError(f"{path or 'the line'} is {_kind(value)}, not an object; write {{…}} with named fields")
@@ -111,12 +114,12 @@ class _Reader:
         return InputError(f"{self.at(key)} is {_kind(found)}; it must be {want}")
 
     def text(self, key: str, *, empty: bool = False) -> str:
+        found = self.value.get(key)
+        if isinstance(found, str) and (found or empty):
+            return found
         if key not in self.value:
             raise InputError(f"{self.at(key)} is missing; every {self._what()} needs one")
-        found = self.value[key]
-        if not isinstance(found, str) or not (found or empty):
-            raise self.fail(key, found, "a string" if empty else "a non-empty string")
-        return found
+        raise self.fail(key, found, "a string" if empty else "a non-empty string")
 
     def optional_text(self, key: str, among: Sequence[str] | None = None) -> str | None:
         found = self.value.get(key)
@@ -164,6 +167,8 @@ class _Reader:
         return found
 
     def extra(self, known: frozenset[str]) -> dict[str, Any]:
+        if self.value.keys() <= known:  # nearly always; files of a million candidates are read
+            return {}
         return {key: value for key, value in self.value.items() if key not in known}
 
     def _what(self) -> str:
@@ -204,7 +209,9 @@ def _parse_candidate(value: Any, path: str) -> Candidate:
         scores = {}
     if not isinstance(scores, dict):
         raise reader.fail("scores", scores, "an object of numbers")
-    inner = _Reader(scores, reader.at("scores"))
+    for name, score in scores.items():
+        if not (type(score) is float and math.isfinite(score)):
+            _Reader(scores, reader.at("scores")).number(name, score)
     ids = reader.value.get("token_ids")
     if ids is not None and not (
         isinstance(ids, list) and all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids)
@@ -223,7 +230,7 @@ def _parse_candidate(value: Any, path: str) -> Candidate:
         finish_reason=reader.optional_text("finish_reason", FINISH_REASONS),
         tokens=reader.optional_integer("tokens"),
         token_ids=ids,
-        scores={name: inner.number(name, score) for name, score in scores.items()},
+        scores=scores,
         label=reader.value.get("label"),
         error=reader.optional_text("error"),
         extra=reader.extra(_CANDIDATE_KEYS),
@@ -309,11 +316,18 @@ def _check_references(example: Example) -> None:
 
 # --- writing -------------------------------------------------------------------------------------------------------
 
+_READ = {
+    kind: (names, operator.attrgetter(*names))
+    for kind in (Example, Candidate, Pair, Drop)
+    for names in [[name for name in kind.__slots__ if name != "extra"]]
+}
 
-def _fields(record: Any) -> dict[str, Any]:
-    out: dict[str, Any] = {name: getattr(record, name) for name in record.__slots__ if name != "extra"}
-    extra: dict[str, Any] = record.extra
-    return out | extra
+
+def _fields(record: Example | Candidate | Pair | Drop) -> dict[str, Any]:
+    names, values = _READ[type(record)]
+    out = dict(zip(names, values(record), strict=True))
+    out.update(record.extra)
+    return out
 
 
 def to_json(example: Example) -> dict[str, Any]:
@@ -328,9 +342,12 @@ def to_json(example: Example) -> dict[str, Any]:
     return out
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False)
+
+
 def dumps(value: Mapping[str, Any]) -> str:
     """One line of JSON: UTF-8 as it is, floats in full precision, no NaN."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
+    return _ENCODER.encode(value)
 
 
 def live(candidate: Candidate) -> bool:

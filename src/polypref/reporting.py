@@ -13,10 +13,13 @@ from typing import Any
 
 from polypref.errors import InputError
 from polypref.evaluation import QUALITY
+from polypref.inputs import training_prompts
 from polypref.recipe import Recipe, as_tree
 from polypref.recipe_file import read_recipe
+from polypref.recipe_sections import ImbalancePair
 from polypref.records import Example, last_user_text
 from polypref.stages import evaluate as evaluating
+from polypref.stages.dominance import Dominance
 from polypref.stages.report import VERSION as REPORT_VERSION
 from polypref.stages.report import ReportData, SamplePair, render
 from polypref.store.atomic import digest, write_json, write_text
@@ -28,7 +31,12 @@ from polypref.workshop import Round, Workshop
 RESULTS, PAGE = "results.json", "report.html"
 
 
-def publish(shop: Workshop, rounds: Sequence[Round], evaluations: Mapping[str, evaluating.Evaluation]) -> ReportData:
+def publish(
+    shop: Workshop,
+    rounds: Sequence[Round],
+    evaluations: Mapping[str, evaluating.Evaluation],
+    lead: Dominance | None = None,
+) -> ReportData:
     """Write results.json and report.html and give what they show; left alone where they stand for the same run."""
     content = [
         as_tree(shop.recipe),
@@ -36,12 +44,13 @@ def publish(shop: Workshop, rounds: Sequence[Round], evaluations: Mapping[str, e
         shop.manifest.said(),
         [now.track.content() for now in rounds],
         {name: evaluation.to_json() for name, evaluation in evaluations.items()},
+        lead.to_json() if lead else None,
         REPORT_VERSION,
     ]
     key = digest(content)
     if (shop.out / PAGE).exists() and (standing := _read(shop.out)) and standing.get("key") == key:
         return _from_results(standing)
-    data = gather(shop, rounds, evaluations)
+    data = gather(shop, rounds, evaluations, lead)
     results = evaluating.results(
         data.results,
         config=data.config,
@@ -51,7 +60,7 @@ def publish(shop: Workshop, rounds: Sequence[Round], evaluations: Mapping[str, e
         signature=data.signature,
         comparisons=data.comparisons,
     )
-    more = {name: getattr(data, name) for name in ("rounds", "notes", "timings")}
+    more = {name: getattr(data, name) for name in ("rounds", "notes", "timings", "dominance", "unseen")}
     samples = [dataclasses.asdict(sample) for sample in data.samples]
     write_text(shop.out / PAGE, render(data))
     write_json(shop.out / RESULTS, {**results, **more, "samples": samples, "key": key})
@@ -91,7 +100,12 @@ def _from_results(found: Mapping[str, Any]) -> ReportData:
     )
 
 
-def gather(shop: Workshop, rounds: Sequence[Round], evaluations: Mapping[str, evaluating.Evaluation]) -> ReportData:
+def gather(
+    shop: Workshop,
+    rounds: Sequence[Round],
+    evaluations: Mapping[str, evaluating.Evaluation],
+    lead: Dominance | None = None,
+) -> ReportData:
     """Everything that the report shows, from the run's steps."""
     recipe = shop.recipe
     return ReportData(
@@ -107,20 +121,28 @@ def gather(shop: Workshop, rounds: Sequence[Round], evaluations: Mapping[str, ev
         config=as_tree(recipe),
         versions=versions(),
         timings=shop.manifest.seconds(),
+        dominance=lead.to_json() if lead else None,
+        unseen=list(shop.unseen),
     )
 
 
 def _settings(shop: Workshop) -> dict[str, Any]:
     recipe = shop.recipe
-    settings: dict[str, Any] = {
-        "view": recipe.reward.views[0],
-        "beta": recipe.reward.beta,
-        "reward_reference": recipe.reward.reference,
+    pair = recipe.pair
+    if isinstance(pair, ImbalancePair):
+        settings: dict[str, Any] = {"rule": pair.rule, "lead": shop.pivot, "pivot_pairs": pair.pivot_pairs}
+    else:
+        settings = {
+            "view": recipe.reward.views[0],
+            "beta": recipe.reward.beta,
+            "reward_reference": recipe.reward.reference,
+            "length_control": pair.length_control,
+        }
+    settings |= {
         "n": recipe.generate.n,
         "t": recipe.generate.temperature,
         "p": recipe.generate.top_p,
         "from": recipe.generate.source,
-        "length_control": recipe.pair.length_control,
         "train": recipe.train.method,
         "nll": recipe.train.nll_weight,
         "seed": recipe.seed,
@@ -139,18 +161,21 @@ def _settings(shop: Workshop) -> dict[str, Any]:
 def _comparisons(
     shop: Workshop, rounds: Sequence[Round], evaluations: Mapping[str, evaluating.Evaluation]
 ) -> list[dict[str, Any]]:
-    """Each model against the one it came from; the last entry is the whole way, from the given policy to the end."""
+    """Each model against the one it came from and the baselines of its pairs; the last entry is the whole way, from the
+    given policy to the end."""
     reference, policy = shop.reference, shop.policy
-    steps = [(reference.name, policy.name), *((r.start.name, r.result.name) for r in rounds)]
+    steps = [(reference.name, policy.name, "step"), *((r.start.name, r.result.name, "step") for r in rounds)]
+    steps += [(other.name, r.result.name, "baseline") for r in rounds for other in r.baselines]
     if len(rounds) > 1:
-        steps.append((policy.name, rounds[-1].result.name))
-    others = [lang for lang in shop.languages if lang != shop.recipe.pivot]
+        steps += [(policy.name, r.result.name, "whole") for r in rounds[1:]]
+    others = [lang for lang in shop.languages if lang != shop.pivot]
     out = []
-    for before, after in steps:
+    for before, after, kind in steps:
         pair = [evaluations.get(name) for name in (before, after)]
-        if all(e is not None and QUALITY in e.values for e in pair):
+        if before != after and all(e is not None and QUALITY in e.values for e in pair):
             known = [lang for lang in others if all(lang in e.values[QUALITY] for e in pair if e is not None)]
-            out.append(evaluating.compare(*pair, names=(before, after), metric=QUALITY, mean_over=known or None))  # type: ignore[arg-type]
+            found = evaluating.compare(*pair, names=(before, after), metric=QUALITY, mean_over=known or None)  # type: ignore[arg-type]
+            out.append({**found, "kind": kind})
     return out
 
 
@@ -172,7 +197,7 @@ def _round(now: Round) -> dict[str, Any]:
         "round": now.number,
         "model": now.result.name,
         "starts_from": now.start.name,
-        "reward": {"policy": now.reward_policy.name, "reference": now.reward_reference.name},
+        "reward": {"policy": now.reward.policy.name, "reference": now.reward.reference.name} if now.reward else None,
         "train_reference": now.train_reference.name,
         "summaries": summaries,
     }
@@ -185,9 +210,14 @@ def _roles(shop: Workshop, rounds: Sequence[Round]) -> list[str]:
     for now in rounds:
         names = {"policy": now.start.name, "reference": shop.reference.name}
         answered = " and ".join(f"{n} from {names[role]}" for role, n in shares.items())
+        section = shop.recipe.translate
+        if now.reward:
+            decided = f"scored by {now.reward.policy.name} against {now.reward.reference.name}"
+        else:
+            translator = section.role(now.start.name) if section else now.start.name
+            decided = f"translated by {translator}, {shop.pivot}'s preferred"
         notes.append(
-            f"Round {now.number}: answers a prompt and language: {answered}; scored by {now.reward_policy.name} "
-            f"against {now.reward_reference.name}; trained from {now.start.name}, "
+            f"Round {now.number}: answers a prompt and language: {answered}; {decided}; trained from {now.start.name}, "
             f"pulled towards {now.train_reference.name}; the result is {now.result.name}."
         )
     return notes
@@ -234,11 +264,23 @@ def last_pairs(folder: Path, recipe: Recipe) -> Iterator[Example]:
     Raises:
         InputError: no round is paired yet.
     """
-    prompts = Track(folder, "prompts", (), recipe.pivot)
+    prompts = Track(folder, training_prompts(recipe), (), _pivot(folder, recipe))
     known = dict.fromkeys(lang for index in range(prompts.count) for e in prompts.base(index) for lang in e.prompts)
     for number in range(recipe.rounds, 0, -1):
-        layers = tuple(f"round-{number}/{name}" for name in ("generate", f"score-{recipe.pair_view}", "pair"))
-        track = dataclasses.replace(prompts, languages=recipe.languages or tuple(known), layers=layers)
+        track = dataclasses.replace(prompts, languages=recipe.languages or tuple(known))
+        track = track.over(f"round-{number}/generate")
+        if isinstance(recipe.pair, ImbalancePair):
+            track = track.over(f"round-{number}/translate", "with_pivot").over(f"round-{number}/pair", "whole")
+        else:
+            track = track.over(f"round-{number}/score-{recipe.pair_view}").over(f"round-{number}/pair")
         if track.whole():
             return track.examples()
     raise InputError(f"{folder} holds no pairs yet; finish it with: polypref run {folder / 'recipe.yaml'}")
+
+
+def _pivot(folder: Path, recipe: Recipe) -> str:
+    """The pivot of a run; where a probe found it, the manifest tells."""
+    try:
+        return str(json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["pivot"])
+    except (OSError, ValueError, KeyError):
+        return recipe.pivot

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,15 @@ from polypref import registry
 from polypref.backends.base import Context, ModelSpec, Options, Progress
 from polypref.executors.local import Layer, Work, map_units
 from polypref.recipe import Recipe
+from polypref.records import Example
+from polypref.stages import evaluate as evaluating
 from polypref.stages import generate as generating
 from polypref.stages import score as scoring
 from polypref.stages import translate as translating
 from polypref.stages.views import View
-from polypref.store.atomic import write_json
+from polypref.store.atomic import digest, write_json
 from polypref.store.manifest import Manifest
-from polypref.store.shards import Track, is_score
+from polypref.store.shards import Scope, Track, is_score
 
 
 @dataclass(frozen=True)
@@ -30,16 +32,27 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Reward:
+    """The two models whose log-ratio is an implicit reward."""
+
+    policy: Model
+    reference: Model
+
+
+@dataclass(frozen=True)
 class Round:
-    """What one round is made of: who plays which role, its data, and the model that came of it."""
+    """What one round is made of: who plays which role, its data, and the models that came of it.
+
+    ``reward`` is None where no reward has a say; ``baselines`` are trained on the same pairs another way.
+    """
 
     number: int
     start: Model
-    reward_policy: Model
-    reward_reference: Model
     train_reference: Model
     result: Model
     track: Track
+    reward: Reward | None = None
+    baselines: tuple[Model, ...] = ()
     summaries: dict[str, Any] = field(default_factory=dict)
 
 
@@ -53,18 +66,20 @@ class Workshop:
         self.progress = progress
         self._warned: set[str] = set()
         self._warn = warn
-        self.reference = Model(recipe.models.reference.name or "reference", recipe.models.reference)
+        self.reference = Model(recipe.reference_name, recipe.reference)
         # Where an alignment makes the policy, it is known once that is done.
-        self.policy = Model(recipe.policy_name, recipe.models.policy or recipe.models.reference)
+        self.policy = Model(recipe.policy_name, recipe.models.policy or recipe.reference)
+        self.unseen = recipe.evaluate.unseen if recipe.evaluate else ()
         self.context: Context
         self.opener: registry.Opener
-        self.speak(recipe.languages)
+        self.speak(recipe.languages, recipe.pivot)
 
-    def speak(self, languages: Sequence[str]) -> None:
-        """Fix the run's languages, once the prompts have told them."""
-        self.languages = tuple(languages)
+    def speak(self, languages: Sequence[str], pivot: str) -> None:
+        """Fix the languages that the run trains on, and which of them leads, once prompts or a probe have told."""
+        self.languages, self.pivot = tuple(languages), pivot
+        self.manifest.content["pivot"] = pivot
         self.context, self.opener = registry.context(
-            self.languages, self.recipe.pivot, self.recipe.language_identifier, self.progress, self.note
+            (*self.languages, *self.unseen), pivot, self.recipe.language_identifier, self.progress, self.note
         )
 
     def note(self, message: str) -> None:
@@ -98,18 +113,19 @@ class Workshop:
         whole_language: bool = False,
         retry: bool = False,
         reads: Track | None = None,
+        scope: Scope = "language",
     ) -> Track:
         """Lay one stage's layer over a track. A scorer sees the texts alone: a new score recomputes no other.
 
         Args:
             reads: what the stage sees of the track, where that is less than its texts.
         """
-        layer = Layer(name, settings, work, whole_language, retry)
+        layer = Layer(name, settings, work, whole_language, retry, scope)
         with self.manifest.step(name) as step:
             worked = map_units(reads or (track.texts() if is_score(name) else track), layer, self.progress)
-            step.update(units=len(track.languages) * track.count, worked=bool(worked))
+            step.update(units=len(track.units(scope)) * track.count, worked=bool(worked))
         self.opener.close()
-        return track.over(name)
+        return track.over(name, scope)
 
     def answering(self, model: Model) -> ModelSpec:
         """How a model answers: itself, or through the recipe's server, under the name that results use."""
@@ -139,14 +155,25 @@ class Workshop:
         )
 
     def translate(self, track: Track, name: str, options: translating.TranslateOptions) -> Track:
-        """Translate candidates. As in ``generate``, only a server's failures are worth asking again."""
-        told = {"languages": self.languages, "identifier": self.identifier(options.language_check)}
+        """Translate candidates. As in ``generate``, only a server's failures are worth asking again.
+
+        A unit holds one language and, where its translations are made from the pivot's answers as well, those: then
+        another language adds units and makes none of the others again.
+        """
+        ways = ("from_pivot", f"{self.pivot}:")
+        both = any(direction.startswith(ways) for direction in options.directions)
+        told = {"identifier": self.identifier(options.language_check)}
+
+        def work(lang: str, examples: Iterable[Example]) -> Iterator[Example]:
+            return translating.translate(examples, options.model_copy(update={"languages": (lang,)}), self.context)
+
         return self.lay(
             track,
             name,
             {**self.identity(options, translating.VERSION), **told},
-            lambda lang, examples: translating.translate(examples, options, self.context),
+            work,
             retry=options.translator.model.backend == "openai",
+            scope="with_pivot" if both else "language",
         )
 
     def implicit(self, track: Track, name: str, view: View, policy: Model, reference: Model) -> Track:
@@ -156,7 +183,7 @@ class Workshop:
             policy=policy.spec,
             reference=reference.spec,
             view=view,
-            pivot=self.recipe.pivot,
+            pivot=self.pivot,
             beta=reward.beta,
             normalise=reward.normalise,
             prefix=reward.prefix,
@@ -171,15 +198,29 @@ class Workshop:
             reads=track.texts() if view == "translated" else track.answers(),
         )
 
-    def scorer(self, track: Track, name: str, options: scoring.ScorerOptions) -> Track:
+    def scorer(self, track: Track, name: str, options: scoring.ScorerOptions, scope: Scope = "language") -> Track:
         """Score by any scorer."""
         fingerprint = self.context.open("scorer", options).fingerprint
         return self.lay(
             track,
             name,
             {**self.identity(options, scoring.VERSION), "fingerprint": fingerprint},
-            lambda lang, examples: scoring.by_scorer(examples, options, self.context),
+            lambda unit, examples: scoring.by_scorer(examples, options, self.context),
+            scope=scope,
         )
+
+    def measure(
+        self, name: str, track: Track, settings: Any, work: Callable[[Track], evaluating.Evaluation]
+    ) -> evaluating.Evaluation:
+        """What ``work`` finds in a track, kept in ``<name>.json`` beside the key of what it was made from."""
+        path, key = self.out / f"{name}.json", digest([track.content(), settings])
+        with self.manifest.step(name) as step:
+            found = kept(path, key)
+            step.update(worked=found is None)
+            if found is None:
+                found = keep(path, key, work(track).to_json())
+                self.opener.close()
+        return evaluating.Evaluation.from_json(found)
 
 
 def kept(path: Path, key: str) -> dict[str, Any] | None:

@@ -109,6 +109,19 @@ def test_language_fidelity_counts_what_can_be_told():
     assert found["language_undetermined"] == pytest.approx(1 / 3)
 
 
+def test_the_off_target_rate_is_what_fidelity_leaves_with_its_own_error_and_n():
+    """p: one of two in another language, q: none of one, r: cannot be told. ½ and 0: mean ¼ ± ¼ over two prompts."""
+    texts = {"p": ("[es] sí", "[en] yes"), "q": ("[es] no",), "r": ("42",)}
+    found = figures(
+        [example(name, *(answer(f"{name}/{t}", text=t) for t in said)) for name, said in texts.items()],
+        language_fidelity=True,
+    )["es"]
+    assert (found["off_target_language"], found["off_target_language_n"]) == (0.25, 2)
+    assert found["off_target_language_stderr"] == pytest.approx(0.25)
+    assert found["language_fidelity"] == 0.75
+    assert "off_target_language" not in figures([example("p", answer("p/0"))])["es"]
+
+
 def test_language_fidelity_looks_at_the_language_and_not_the_script():
     one = Example(id="p", prompts={"zh-Hans": USER}, candidates=[answer("p/0", lang="zh-Hans", text="[zh] 好")])
     assert figures([one], language_fidelity=True)["zh-Hans"]["language_fidelity"] == 1.0
@@ -117,6 +130,7 @@ def test_language_fidelity_looks_at_the_language_and_not_the_script():
 def test_when_no_language_can_be_told_fidelity_has_no_figure():
     found = figures([example("p", answer("p/0", text="42"))], language_fidelity=True)["es"]
     assert "language_fidelity" not in found
+    assert "off_target_language" not in found
     assert found["language_undetermined"] == 1.0
 
 
@@ -200,7 +214,7 @@ def test_the_evaluation_is_what_it_was_under_this_version():
     )
     options = EvaluateOptions(quality="oracle", reward_accuracy={"cross_lingual": "r"})
     assert (evaluating.VERSION, evaluate([p], options, CONTEXT).to_json()["values"]) == (
-        1,
+        2,
         {
             "failed": {"es": {"p": 1 / 3}},
             "quality": {"es": {"p": 0.5}},
@@ -209,6 +223,7 @@ def test_the_evaluation_is_what_it_was_under_this_version():
             "length_tokens": {"es": {"p": 3.0}},
             "truncated": {"es": {"p": 0.5}},
             "language_fidelity": {"es": {"p": 0.5}},
+            "off_target_language": {"es": {"p": 0.5}},
             "language_undetermined": {"es": {"p": 0.0}},
         },
     )

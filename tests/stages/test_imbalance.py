@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 
 from polypref.backends.base import Context
 from polypref.backends.fake import FakeLanguageIdentifier
+from polypref.errors import InputError
 from polypref.records import Candidate, Drop, Example, Pair
-from polypref.stages.imbalance import ImbalanceOptions, imbalance
+from polypref.stages.imbalance import ImbalanceOptions, check_listed, imbalance
 
 CONTEXT = Context(open=lambda role, spec: FakeLanguageIdentifier(), languages=("en", "fr", "es"))
 
@@ -59,6 +61,55 @@ def test_a_prompt_about_translation_keeps_the_answer_untranslated() -> None:
         Pair("fr", "en", "fr", rule="imbalance"),
         Pair("en", "en", "fr>en", rule="imbalance"),
     ]
+
+
+def test_prompts_that_ask_for_a_translation_count_when_they_are_to_be_detected() -> None:
+    given = [world("fr"), world("fr"), world("fr")]
+    for number, (example, text) in enumerate(zip(given, ["Hi", "Translate into German: Hi", "Hi"], strict=True)):
+        example.id = str(number)
+        example.prompts["en"] = [{"role": "user", "content": text}]
+
+    def chosen(**values: Any) -> tuple[list[str], dict[str, int]]:
+        found: Counter[str] = Counter()
+        done = imbalance(given, ImbalanceOptions.model_validate(values), CONTEXT, found)
+        return [e.pairs[0].chosen for e in done], dict(found)
+
+    assert chosen() == (["en>fr"] * 3, {})
+    assert chosen(detect_translation_prompts=True) == (["en>fr", "en", "en>fr"], {"detector": 1})
+    assert chosen(detect_translation_prompts=True, translation_prompts=["1", "2"]) == (
+        ["en>fr", "en", "en"],
+        {"list": 2},
+    )
+
+
+def told(listed: list[str], known: set[str]) -> list[str]:
+    said: list[str] = []
+    check_listed(listed, known, "ids.json", said.append)
+    return said
+
+
+def test_listed_ids_that_no_example_has_are_told_with_their_number() -> None:
+    assert told(["a", "b"], {"a", "b", "c"}) == told([], {"a"}) == []
+    assert told(["a", "x", "y", "z", "w", "x"], {"a", "b"}) == [
+        "4 of 5 ids of ids.json are in no example, e.g. 'x', 'y', 'z'; the others count"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("listed", "known", "fix"),
+    [
+        (["17"], {"alpagasus-17"}, "did you mean 'alpagasus-17'? Write the ids as the examples have them"),
+        (["alpagasus-17"], {"17"}, "did you mean '17'? Write"),
+        (["alpagasus-017"], {"alpagasus-17"}, "did you mean 'alpagasus-17'? Write"),
+        (["A "], {"a"}, "did you mean 'a'? Write"),
+        (["17"], {"x-18"}, "the examples have ids such as 'x-18': name another list, or leave it out"),
+    ],
+)
+def test_a_list_of_which_no_id_is_known_is_refused_with_the_fix(listed: list[str], known: set[str], fix: str) -> None:
+    with pytest.raises(InputError) as error:
+        told(listed, known)
+    begin = f"none of the 1 ids of ids.json is in any example, e.g. {listed[0]!r}; "
+    assert str(error.value).startswith(begin + fix)
 
 
 @pytest.mark.parametrize("failed", ["en_to_fr", "fr_to_en"])

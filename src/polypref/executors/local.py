@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from polypref.backends.base import Progress
-from polypref.records import Example
+from polypref.records import Drop, Example
 from polypref.store import delta
 from polypref.store.atomic import digest
 from polypref.store.shards import Scope, Track, standing, write_shard
@@ -56,10 +56,10 @@ def _unit(track: Track, layer: Layer, name: str, index: int, key: str) -> bool:
         return False
     before = track.unit(name, index, layer.scope)
     earlier = track.over(layer.name, layer.scope).unit(name, index, layer.scope) if failed else before
-    start = [_without(e, _failed(b, e)) for b, e in zip(before, earlier, strict=True)]
+    start = [_without(b, e) for b, e in zip(before, earlier, strict=True)]
     after = [_in_order_of(e, a) for e, a in zip(earlier, layer.work(name, start), strict=True)]
     rows = [delta.difference(b, a) for b, a in zip(before, after, strict=True)]
-    write_shard(target, key, rows, failed=sum(len(_failed(b, a)) for b, a in zip(before, after, strict=True)))
+    write_shard(target, key, rows, failed=sum(_failures(b, a) for b, a in zip(before, after, strict=True)))
     return True
 
 
@@ -68,11 +68,22 @@ def _failed(before: Example, after: Example) -> set[str]:
     return {c.id for c in after.candidates if c.error is not None} - {c.id for c in before.candidates}
 
 
-def _without(example: Example, lost: set[str]) -> Example:
+def _gave_up(before: Example, after: Example) -> list[Drop]:
+    """The drops of this layer that stand for what failed without a candidate: a prompt that was not made."""
+    return [d for d in after.dropped if d.candidate is None and d.reason == "failed" and d not in before.dropped]
+
+
+def _failures(before: Example, after: Example) -> int:
+    return len(_failed(before, after)) + len(_gave_up(before, after))
+
+
+def _without(before: Example, example: Example) -> Example:
+    """The example as it was left, but for what failed."""
+    lost, gave_up = _failed(before, example), _gave_up(before, example)
     return dataclasses.replace(
         example,
         candidates=[c for c in example.candidates if c.id not in lost],
-        dropped=[d for d in example.dropped if d.candidate not in lost],
+        dropped=[d for d in example.dropped if d.candidate not in lost and d not in gave_up],
     )
 
 

@@ -13,20 +13,24 @@ from typing import Final
 
 from polypref.records import Example
 
-_NAMED: Final = (
+NAMED: Final = (
     "af am ar az be bg bn bs ca cs cy da de el en eo es et eu fa fi fr ga gu ha he hi hr hu hy id ig is it ja jv ka kk "
     "km ko ku la lo lt lv mk ml mn mr ms my nb ne nl no pa pl ps pt ro ru sa sk sl so sq sr sv sw ta te th tl tr uk ur "
     "uz vi xh yi yo zh zu"
 )
 """Languages whose names are looked for."""
 
-_ENGLISH: Final = (
-    r"\b(?:in|into|to|using|speak\w*|learn\w*|teach\w*|practi[cs]\w*|study\w*|[A-Za-z]*translat\w*)"
-    r"\s+(?:the\s+)?(?:(?:[a-z]+|Modern|Simplified|Traditional|Brazilian|Old|Middle|British|American)\s+)?(?:{names})\b"
+ENGLISH_NOUN: Final = (
     r"(?=\s*(?:$|[^\w\s]|(?:and|or|to|for|please|using|with|that|about|then|so|as|instead|only|could|can|but|because|language|translation|"
     r"version|words?|sentences?|text|grammar|vocabulary|lessons?|speak\w*)\b))"
 )
 """English names of languages are adjectives too, so what follows counts: "in French cuisine" asks for no French."""
+
+_ENGLISH: Final = (
+    r"\b(?:in|into|to|using|speak\w*|learn\w*|teach\w*|practi[cs]\w*|study\w*|[A-Za-z]*translat\w*)"
+    r"\s+(?:the\s+)?(?:(?:[a-z]+|Modern|Simplified|Traditional|Brazilian|Old|Middle|British|American)\s+)?(?:{names})\b"
+    + ENGLISH_NOUN
+)
 
 _PATTERNS: Final[Mapping[str, str]] = {
     "ar": r"(?:ب|إلى |اللغة )(?:{names})",
@@ -65,14 +69,15 @@ def asks_other_language(example: Example, lang: str, pivot: str) -> bool:
 
 
 def _asks(text: str, written_in: str, lang: str) -> bool:
-    own = _primary(lang)
-    if _primary(written_in) == "en" and _ANY_OTHER.search(text):
+    own = primary(lang)
+    if primary(written_in) == "en" and _ANY_OTHER.search(text):
         return True
-    pattern, codes = _pattern(_primary(written_in))
+    pattern, codes = _pattern(primary(written_in))
     return pattern is not None and any(codes[match.lastgroup or ""] != own for match in pattern.finditer(text))
 
 
-def _primary(tag: str) -> str:
+def primary(tag: str) -> str:
+    """The language of a tag without script and region: ``zh-Hans`` gives ``zh``."""
     return tag.partition("-")[0]
 
 
@@ -84,7 +89,7 @@ def _pattern(written_in: str) -> tuple[re.Pattern[str] | None, dict[str, str]]:
     form = _ENGLISH if written_in == "en" else _PATTERNS.get(written_in)
     if form is None:
         return None, {}
-    named = {f"l_{code}": langcodes.Language.get(code).display_name(written_in) for code in _NAMED.split()}
+    named = {f"l_{code}": langcodes.Language.get(code).display_name(written_in) for code in NAMED.split()}
     if written_in == "ru":
         # Adjectives: «на французском», «по-французски».
         named = {group: name.removesuffix("ий") for group, name in named.items() if name.endswith("ский")}

@@ -19,7 +19,7 @@ from polypref.errors import InputError, RecipeError, did_you_mean
 from polypref.maths import metrics, stats
 from polypref.records import Candidate, Example, live
 
-VERSION: int = 1
+VERSION: int = 2
 
 LABELS: dict[str, int] = {"right": 1, "wrong": 0, "chosen": 1, "rejected": 0, "good": 1, "bad": 0}
 """What a label in words says of an answer."""
@@ -47,7 +47,7 @@ class EvaluateOptions(Options):
     policy_logprob: str | None = Field(None, description="with reference_logprob gives kl, in nats an answer")
     reference_logprob: str | None = None
     kl_estimator: Literal["k1", "k3"] = "k1"
-    language_fidelity: bool = Field(True, description="share of answers in the prompt's language")
+    language_fidelity: bool = Field(True, description="share of answers in the prompt's language, and in another")
     language_identifier: str | None = Field(None, description="left out: the run's own")
     model: str | None = Field(None, description="only answers of this model; left out: all")
     origins: tuple[str, ...] = Field(
@@ -104,9 +104,9 @@ def evaluate(examples: Iterable[Example], options: EvaluateOptions, context: Con
     """The values of every metric that the options name, in one pass.
 
     Metrics: ``quality``, ``reward_accuracy_<view>``, ``chosen_quality`` and ``rejected_quality``, ``kl``,
-    ``language_fidelity`` (share of the answers whose language could be told), ``language_undetermined`` (share of
-    all), ``length_characters`` (Unicode code points), ``length_tokens``, ``truncated``, ``failed``. An answer that
-    failed counts in ``failed`` and nowhere else.
+    ``language_fidelity`` and ``off_target_language`` (shares of the answers whose language could be told, which add
+    up to 1), ``language_undetermined`` (share of all), ``length_characters`` (Unicode code points),
+    ``length_tokens``, ``truncated``, ``failed``. An answer that failed counts in ``failed`` and nowhere else.
 
     Raises:
         InputError: an answer lacks a score that the options name, an id comes twice, or a label says nothing known.
@@ -244,6 +244,7 @@ def _add_fidelity(out: Evaluation, cells: Sequence[_Cell], identifier: LanguageI
         tags = [next(found).tag for _ in cell.live]
         told = [_same_language(tag, cell.lang) for tag in tags if tag is not None]
         out.add("language_fidelity", cell.lang, cell.example.id, _mean(told))
+        out.add("off_target_language", cell.lang, cell.example.id, _mean([not same for same in told]))
         out.add("language_undetermined", cell.lang, cell.example.id, _mean([tag is None for tag in tags]))
 
 

@@ -11,15 +11,19 @@ translation has the untranslated y^en as its target pair's chosen answer. If eit
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Literal
 
 from pydantic import Field, field_validator
 
 from polypref import languages
 from polypref.backends.base import Context, batches
+from polypref.errors import InputError
 from polypref.records import Candidate, Drop, Example, Pair
 from polypref.stages.pair_filters import STAGE, FilterOptions, Filters, Reasons, candidate_languages, competes
+from polypref.stages.translation_prompts import about_translation
 
 VERSION = 1
 RULE = "imbalance"
@@ -31,6 +35,9 @@ class ImbalanceOptions(FilterOptions):
 
     pivot: str = Field("en", description="the language whose answers, translated, are chosen")
     translation_prompts: tuple[str, ...] = Field((), description="ids of prompts that are about translation")
+    detect_translation_prompts: bool = Field(
+        False, description="count the prompts that ask for a translation among them; the pivot's prompt is read"
+    )
     pivot_pairs: Literal["all", "one"] = Field(
         "all", description="all: one for each target language, as in the paper; one: that of the last, as released"
     )
@@ -42,7 +49,9 @@ class ImbalanceOptions(FilterOptions):
         return languages.normalise(value)
 
 
-def imbalance(examples: Iterable[Example], options: ImbalanceOptions, context: Context) -> Iterator[Example]:
+def imbalance(
+    examples: Iterable[Example], options: ImbalanceOptions, context: Context, found: Counter[str] | None = None
+) -> Iterator[Example]:
     """Give every example its target and pivot pairs, or the reasons why it has none; ``pairs`` is replaced.
 
     An answer is a candidate that is no translation (the first usable one of its language); its translation is the
@@ -50,19 +59,71 @@ def imbalance(examples: Iterable[Example], options: ImbalanceOptions, context: C
     ``translation_failed``, ``failed``, ``empty``, ``truncated``, ``language``, each counted for the target language
     and for the pivot, since both pairs go; ``duplicate`` for a pair whose two texts are equal, which goes alone; and
     ``no_target`` for a pivot whose answer no other language answers.
+
+    Args:
+        found: is told how many prompts are about translation, ``list`` and ``detector``; a listed one is not detected.
     """
     filters = Filters(None, options, dataclasses.replace(context, pivot=options.pivot))
-    about_translation = frozenset(options.translation_prompts)
+    listed = frozenset(options.translation_prompts)
+    found = Counter() if found is None else found
     done = 0
     for chunk in batches(examples, _CHUNK):
         reasons = filters.reasons(chunk)
         for example in chunk:
-            yield _paired(example, options, example.id in about_translation, reasons)
+            source = _about(example, listed, options)
+            if source is not None:
+                found[source] += 1
+            yield _paired(example, options, source is not None, reasons)
         done += len(chunk)
         context.progress("pair", done, None)
 
 
-def _paired(example: Example, options: ImbalanceOptions, about_translation: bool, reasons: Reasons) -> Example:
+def _about(example: Example, listed: Collection[str], options: ImbalanceOptions) -> Literal["list", "detector"] | None:
+    """What says that a prompt is about translation; None where nothing does."""
+    if example.id in listed:
+        return "list"
+    if options.detect_translation_prompts and about_translation(example, options.pivot):
+        return "detector"
+    return None
+
+
+def check_listed(listed: Sequence[str], known: Collection[str], where: str, warn: Callable[[str], None]) -> None:
+    """Tell which listed ids no example has. A list made for a whole data set is used on its parts, so some may.
+
+    Args:
+        known: the ids of all examples.
+        where: what the list is called in the message, a file's name or a key.
+
+    Raises:
+        InputError: no example has any of them.
+    """
+    unknown = [one for one in dict.fromkeys(listed) if one not in known]
+    if not unknown:
+        return
+    total = len(dict.fromkeys(listed))
+    named = ", ".join(repr(one) for one in unknown[:3])
+    if len(unknown) < total:
+        warn(f"{len(unknown)} of {total} ids of {where} are in no example, e.g. {named}; the others count")
+        return
+    raise InputError(f"none of the {total} ids of {where} is in any example, e.g. {named}; {_likeness(unknown, known)}")
+
+
+_NUMBER = re.compile(r"0*(\d+)\D*$")
+
+
+def _likeness(unknown: Sequence[str], known: Collection[str]) -> str:
+    """The fix: ids that are the same but for case and space, or for what stands before their number."""
+    loose = {one.strip().casefold(): one for one in known}
+    numbers = {match[1]: one for one in known if (match := _NUMBER.search(one))}
+    for one in unknown:
+        match = _NUMBER.search(one)
+        other = loose.get(one.strip().casefold()) or (numbers.get(match[1]) if match else None)
+        if other is not None:
+            return f"did you mean {other!r}? Write the ids as the examples have them"
+    return f"the examples have ids such as {next(iter(known), '')!r}: name another list, or leave it out"
+
+
+def _paired(example: Example, options: ImbalanceOptions, untranslated: bool, reasons: Reasons) -> Example:
     pivot = options.pivot
     pairs: list[Pair] = []
     pivot_pairs: list[Pair] = []
@@ -75,7 +136,7 @@ def _paired(example: Example, options: ImbalanceOptions, about_translation: bool
         if isinstance(found, _Missing):
             drops += [Drop(STAGE, found.reason, tag, found.candidate) for tag in (lang, pivot)]
             continue
-        chosen = found.pivot_answer if about_translation else found.into_target
+        chosen = found.pivot_answer if untranslated else found.into_target
         _add(pairs, drops, lang, chosen, found.answer)
         _add(pivot_pairs, drops, pivot, found.pivot_answer, found.into_pivot)
     if pivot in spoken and not any(tag != pivot for tag in spoken):
@@ -114,18 +175,16 @@ def _quartet(example: Example, lang: str, pivot: str, reasons: Reasons) -> _Quar
     if lang not in example.prompts or pivot not in example.prompts:
         return _Missing("no_prompt")
 
-    def first(candidates: Iterable[Candidate]) -> Candidate | None:
+    def first(found: Sequence[Candidate]) -> Candidate | None:
         # One that was tried again after a failure stands for both.
-        found = list(candidates)
-        usable = [c for c in found if (example.id, c.id) not in reasons]
-        return next(iter(usable or found), None)
+        return next((c for c in found if (example.id, c.id) not in reasons), found[0] if found else None)
 
-    answers = {tag: first(c for c in example.candidates if c.lang == tag and _answers(c)) for tag in (pivot, lang)}
+    answers = {tag: first([c for c in example.candidates if c.lang == tag and _answers(c)]) for tag in (pivot, lang)}
     pivot_answer, answer = answers[pivot], answers[lang]
     if pivot_answer is None or answer is None:
         return _Missing("no_answer")
-    into_target = first(c for c in example.candidates if c.lang == lang and c.parent == pivot_answer.id)
-    into_pivot = first(c for c in example.candidates if c.lang == pivot and c.parent == answer.id)
+    into_target = first([c for c in example.candidates if c.lang == lang and c.parent == pivot_answer.id])
+    into_pivot = first([c for c in example.candidates if c.lang == pivot and c.parent == answer.id])
     for candidate in (pivot_answer, answer, into_target, into_pivot):
         if candidate is not None and (reason := reasons.get((example.id, candidate.id))):
             translated = candidate.parent is not None

@@ -13,13 +13,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from polypref import languages
 from polypref.backends.base import Context, Options
 from polypref.errors import InputError
 from polypref.records import Drop, Example, Message, dumps
 from polypref.stages.prompt_files import Source, dataset_sources, find_sources
+from polypref.stages.prompt_ids import checked, fitting_pattern, without_language
+from polypref.stages.prompt_instruction import Instruction, instructed
 from polypref.stages.prompt_join import join
 from polypref.stages.prompt_rows import POSITION, Keys
 from polypref.stages.prompt_sources import detect, entries
@@ -27,6 +29,10 @@ from polypref.store.jsonl import read_examples
 
 VERSION: int = 1
 EMPTY = "empty_prompt"
+
+
+_ONE_ROW = ("wire", "columns")
+"""Shapes whose rows hold all languages: nothing is joined."""
 
 
 class PromptOptions(Options):
@@ -40,8 +46,16 @@ class PromptOptions(Options):
     )
     languages: tuple[str, ...] = Field((), description="only these, beside the pivot; all that are found when empty")
     id_key: str | None = Field(None, description="the field that joins the languages; position joins by row number")
+    id_pattern: str | None = Field(
+        None, description='how ids carry their language, which does not join: "{lang}-{id}" makes 17 of de-17'
+    )
     text_key: str | None = Field(None, description="the field that holds the prompt")
     gold_key: str | None = Field(None, description="the field that holds the right answer; gold when left out")
+    instruction: Instruction | None = Field(
+        None,
+        description="what is asked beside each prompt, a text or one by language; may hold {prompt}, {language}, "
+        "{language_native}",
+    )
     pattern: str | None = Field(
         None, description="how a folder's files or a file's columns are called: prompts_{lang}.json"
     )
@@ -63,6 +77,17 @@ class PromptOptions(Options):
         except InputError as error:
             raise ValueError(str(error)) from None
 
+    @field_validator("id_pattern", mode="after")
+    @classmethod
+    def _id_pattern(cls, value: str | None) -> str | None:
+        return None if value is None else checked(value)
+
+    @model_validator(mode="after")
+    def _one_way_to_join(self) -> PromptOptions:
+        if self.id_pattern and (self.id_key == POSITION or self.shape in _ONE_ROW):
+            raise ValueError("id_pattern is for ids that join rows of several languages; leave it out here")
+        return self
+
     @field_validator("pivot", mode="after")
     @classmethod
     def _tag(cls, value: str | None) -> str | None:
@@ -76,7 +101,8 @@ class PromptSummary:
     ``examples`` are given back; ``ids`` were found; ``read`` has the prompts of each language, ``missing`` the ids
     without one, ``only`` the ids that one language alone has, ``empty`` the blank prompts, ``duplicates`` the rows that
     say again what stood before, ``same_text`` the prompts whose text another id has too, ``incomplete`` the examples
-    left out by ``require``, ``dropped`` the drops by reason and language, ``ignored`` the data files left aside.
+    left out by ``require`` (``all``, ``pivot`` or ``any``), ``dropped`` the drops by reason and language, ``ignored``
+    the data files left aside.
     """
 
     shape: str
@@ -93,6 +119,7 @@ class PromptSummary:
     same_text: dict[str, int] = field(default_factory=dict)
     dropped: dict[str, dict[str, int]] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    require: str = "all"
 
     def remarks(self) -> list[str]:
         """One sentence for everything that is not as it should be."""
@@ -105,7 +132,11 @@ class PromptSummary:
         } | {f"dropped, {reason}": by for reason, by in self.dropped.items() if reason != EMPTY}
         said = [f"{what}: {', '.join(f'{tag} {n}' for tag, n in by.items())}" for what, by in counts.items() if by]
         if self.incomplete:
-            said.append(f"examples left out because a required language is missing: {self.incomplete}")
+            others = "pivot or any" if self.require == "all" else "any"
+            said.append(
+                f"examples left out because a required language is missing: {self.incomplete} of {self.ids}; "
+                f"require: {others} keeps more than require: {self.require}"
+            )
         if self.ignored:
             said.append(f"files left aside: {', '.join(self.ignored)}")
         return said
@@ -126,13 +157,16 @@ def read_prompts(options: PromptOptions, context: Context) -> tuple[list[Example
     else:
         sources, ignored = find_sources(options.path, options.pattern)
     shape = detect(sources[0], keys) if options.shape in ("auto", "datasets") else options.shape
+    if options.id_pattern and shape in _ONE_ROW:
+        raise InputError(f"{options.path} holds all languages of a prompt in one row; leave id_pattern out")
     if shape == "wire":
         examples, duplicates = _wire(sources, context), Counter[str]()
     else:
         _check_names(sources)
-        examples, duplicates = join(
-            entries(sources, shape, keys), by_position=options.id_key == POSITION, gold_key=options.gold_key
-        )
+        found_rows = entries(sources, shape, keys)
+        if options.id_pattern:
+            found_rows = without_language(found_rows, options.id_pattern)
+        examples, duplicates = join(found_rows, by_position=options.id_key == POSITION, gold_key=options.gold_key)
     pivot = options.pivot or context.pivot
     wanted = options.languages or tuple(languages.normalise(code) for code in context.languages)
     found = tuple(sorted({tag for example in examples for tag in example.prompts}))
@@ -148,17 +182,16 @@ def read_prompts(options: PromptOptions, context: Context) -> tuple[list[Example
     required = {"all": chosen, "pivot": (pivot,), "any": ()}[require]
     kept = [example for example in examples if example.prompts and all(tag in example.prompts for tag in required)]
     if not kept:
-        raise InputError(
-            f"{options.path} has no prompt that stands in {', '.join(required) or 'any language'}; its languages share "
-            "no ids: name the field that joins them with id_key, or say require: any"
-        )
-    summary = _summary(examples, kept, shape, chosen, duplicates, ignored)
-    kept = subset(kept, options.limit, options.seed)
+        raise InputError(_unjoined(options, examples, required))
+    summary = replace(_summary(examples, kept, shape, chosen, duplicates, ignored), require=require)
+    kept = instructed(subset(kept, options.limit, options.seed), options.instruction)
     if options.limit is not None and len(kept) < options.limit:
         context.warn(f"{options.path}: {options.limit} prompts asked for, {len(kept)} there")
     summary = replace(summary, examples=len(kept), pairs=sum(len(example.pairs) for example in kept))
     for remark in summary.remarks():
         context.warn(f"{options.path}: {remark}")
+    if summary.only and not options.id_pattern and (pattern := fitting_pattern(_ids(examples, chosen))):
+        context.warn(f'{options.path}: more ids join when they leave out their language; say id_pattern: "{pattern}"')
     return kept, summary
 
 
@@ -186,6 +219,28 @@ def _check_names(sources: Sequence[Source]) -> None:
                 "with pattern: {lang}.jsonl"
             )
         by_language[source.lang] = source.name
+
+
+def _ids(examples: Sequence[Example], tags: Sequence[str]) -> dict[str, list[str]]:
+    return {tag: [example.id for example in examples if tag in example.prompts] for tag in tags}
+
+
+def _unjoined(options: PromptOptions, examples: Sequence[Example], required: Sequence[str]) -> str:
+    """Why no example has all the languages that it must have: how many ids each has, one of them, and the fix."""
+    ids = _ids(examples, required)
+    if not ids or not all(ids.values()):
+        empty = ", ".join(tag for tag, of in ids.items() if not of) or "any language"
+        return f"{options.path} has only blank prompts in {empty}; fill them in, or leave the language out"
+    told = ", ".join(f"{tag} {len(of)} such as {of[0]!r}" for tag, of in ids.items())
+    pattern = None if options.id_pattern else fitting_pattern(ids)
+    fix = (
+        f'they carry their language: say id_pattern: "{pattern}"'
+        if pattern
+        else "name the field that joins them with id_key, say with id_pattern how they carry their language, or say "
+        "require: any"
+    )
+    where = ", ".join(required)
+    return f"{options.path} has no prompt that stands in {where}: they share no ids ({told}); {fix}"
 
 
 # --- wire format ---------------------------------------------------------------------------------------------------

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from polypref import languages
 from polypref.errors import InputError
 from polypref.stages import report_tables as tables
+from polypref.stages.report_imbalance import pivot_of
 from polypref.stages.report_parts import parts
-from polypref.stages.report_words import findings, headline
+from polypref.stages.report_words import Finding, findings, headline, whole_way
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-VERSION: int = 1
+VERSION: int = 2
 
 SECRET = re.compile(r"(^|_)(api_key|secret|password|passwd|access_token|hf_token|auth|authorization)$", re.IGNORECASE)
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
@@ -43,13 +44,18 @@ class ReportData:
 
     ``results``: step → language → ``{metric: v, metric_stderr: s, metric_n: n}``. Metrics it draws: ``quality``,
     ``reward_accuracy_<view>`` and, for the blind spot, ``reward_accuracy_<view>_policy_samples`` beside
-    ``reward_accuracy_<view>_reference_samples``; it lists all others.
-    ``comparisons``: as ``evaluate.compare`` gives them; the last one is the headline.
-    ``rounds``: ``{"round": int, "model": step, "summaries": {stage: {"languages": {lang: {metric: number}},
-    "dropped": {lang: {reason: count}}}}}``. Of the stage ``pair`` it draws ``margin`` (with ``margin_stderr`` and
-    ``pairs``), ``length_gap`` and ``length_gap_without_control`` (in ``length_unit``), and lists all other numbers.
+    ``reward_accuracy_<view>_reference_samples``; those of ``imbalance_analysis`` and ``translation_quality`` under
+    the model that a round starts from. It lists all others.
+    ``comparisons``: as ``evaluate.compare`` gives them; ``"kind": "baseline"`` marks one with a baseline, and the last
+    of the others is the headline.
+    ``rounds``: ``{"round": int, "model": step, "starts_from": step, "summaries": {stage: {"languages": {lang:
+    {metric: number}}, "dropped": {lang: {reason: count}}}}}``. Of the stage ``pair`` it draws ``margin`` (with
+    ``margin_stderr`` and ``pairs``), ``length_gap`` and ``length_gap_without_control`` (in ``length_unit``), and lists
+    all other numbers.
     A drop of no language stands under ``all`` or an empty tag.
     ``timings``: part → seconds.
+    ``dominance``: ``Dominance.to_json()`` of the language that leads. ``unseen``: languages that are evaluated and that
+    no training prompt was in.
     """
 
     name: str
@@ -64,6 +70,8 @@ class ReportData:
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
+    dominance: Mapping[str, Any] | None = None
+    unseen: Sequence[str] = ()
 
 
 def render(data: ReportData) -> str:
@@ -83,18 +91,36 @@ def render(data: ReportData) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"direction": direction, "language_name": tables.language_name, "number": tables.number}
+    told = findings_of(data)
     shown_parts = [replace(p, grids=[g.settled() for g in p.grids]) for p in parts(data) if p.charts or p.grids]
     return environment.get_template("report.html.j2").render(
         data=data,
         title=tables.name_of(data.name),
         headline=headline(data.results, data.comparisons),
         facts=_facts(data),
-        findings=findings(data.results, data.comparisons),
+        findings=told,
+        # What was said on the way and is a finding is not said twice.
+        notes=[note for note in data.notes if note not in {finding.text for finding in told}],
         parts=shown_parts,
         samples=_by_language(data.samples),
         settings=[*_flat(data.config)],
         svg=Markup,
         duration=duration,
+    )
+
+
+def findings_of(data: ReportData) -> list[Finding]:
+    """What the page says in sentences under its headline."""
+    trained = {"": data.config, **{str(b["name"]): b for b in data.config.get("baselines") or ()}}
+    return findings(
+        data.results,
+        data.comparisons,
+        pivot=pivot_of(data),
+        unseen=data.unseen,
+        methods={
+            name: str(by["train"]["method"]) for name, by in trained.items() if "method" in (by.get("train") or {})
+        },
+        dominance=data.dominance,
     )
 
 
@@ -138,9 +164,11 @@ def _facts(data: ReportData) -> list[tuple[str, str]]:
     if data.results:
         facts.append(("steps", str(len(data.results))))
     if tags:
-        facts.append(("languages", str(len(tags))))
-    if data.comparisons and data.comparisons[-1].get("n"):
-        facts.append(("prompts compared", f"{data.comparisons[-1]['n']:,}"))
+        unseen = len([tag for tag in tags if tag in data.unseen])
+        facts.append(("languages", f"{len(tags)} ({unseen} unseen)" if unseen else str(len(tags))))
+    compared = whole_way(data.comparisons)
+    if compared and compared.get("n"):
+        facts.append(("prompts compared", f"{compared['n']:,}"))
     if any(pairs):
         facts.append(("preference pairs", f"{sum(pairs):,}"))
     if data.timings:

@@ -49,7 +49,7 @@ def dots(
     scale = altair.Scale(domain=xs, paddingInner=0.25, paddingOuter=0.12)
     x = altair.X("x:N", sort=xs, title=None, scale=scale, axis=_names(xs, width))
     offset = altair.XOffset("series:N", sort=series, scale=altair.Scale(domain=series))
-    legend = None if len(series) == 1 else altair.Legend(title=None)
+    legend = None if len(series) == 1 else _legend(series, width)
     cycle = {"domain": series, "range": [colours[i % len(colours)] for i in range(len(series))]}
     colour = altair.Color("series:N", sort=series, legend=legend, scale=altair.Scale(**cycle))
     shape = altair.Shape(
@@ -108,20 +108,31 @@ def dumbbells(
         .encode(
             x=place,
             y=altair.Y("value:Q", title=y, scale=scale, axis=altair.Axis(format=",~f", tickCount=6)),
-            color=altair.Color("end:N", sort=list(ends), scale=fill, legend=altair.Legend(title=None)),
-            shape=altair.Shape("end:N", sort=list(ends), scale=shape, legend=altair.Legend(title=None)),
+            color=altair.Color("end:N", sort=list(ends), scale=fill, legend=_legend(ends, width)),
+            shape=altair.Shape("end:N", sort=list(ends), scale=shape, legend=_legend(ends, width)),
         ),
     )
     return _svg(chart.properties(width=width, height=HEIGHT), alt)
 
 
 def _names(xs: Sequence[str], width: int) -> Any:
-    """The x axis, its names aslant where they would run into each other."""
+    """The x axis: what is in brackets under the name, and all aslant where they would run into each other."""
     import altair
 
-    if 7.5 * max(map(len, xs)) < width / len(xs):
-        return altair.Axis()
+    longest = max(len(line) for x in xs for line in x.split(" ("))
+    if 7.5 * (longest + 1) < width / len(xs):
+        return altair.Axis(labelExpr="split(datum.label, regexp(' (?=[(])'))")
     return altair.Axis(labelAngle=-32, labelAlign="right", labelBaseline="middle")
+
+
+def _legend(series: Sequence[str], width: int) -> Any:
+    """The legend, in columns where one row would be wider than the chart."""
+    import altair
+
+    widths = [40 + 7.5 * len(name) for name in series]
+    if sum(widths) <= width:
+        return altair.Legend(title=None)
+    return altair.Legend(title=None, columns=max(1, int(width // max(widths))))
 
 
 def _order(items: Any) -> list[str]:
@@ -148,7 +159,7 @@ _CONFIG: Mapping[str, Any] = {
         "labelPadding": 8,
         "titlePadding": 10,
     },
-    "axisX": {"labelAngle": 0, "labelColor": INK, "labelFontSize": 13, "grid": False, "labelLimit": 120},
+    "axisX": {"labelAngle": 0, "labelColor": INK, "labelFontSize": 13, "grid": False, "labelLimit": 200},
     "legend": {
         "orient": "top",
         "labelColor": INK,
@@ -157,6 +168,7 @@ _CONFIG: Mapping[str, Any] = {
         "symbolOpacity": 1,
         "labelLimit": 260,
         "columnPadding": 18,
+        "rowPadding": 6,
         "offset": 14,
     },
 }

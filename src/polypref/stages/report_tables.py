@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from polypref import languages
 from polypref.errors import InputError
 from polypref.maths.stats import Estimate
 
 Figures = Mapping[str, Mapping[str, float | int | None]]
+Namer: TypeAlias = Callable[[str], str]
+"""How the page calls a language."""
 
+NBSP: Final = "\u00a0"
 NOTHING: Final = "–"
 NO_LANGUAGE: Final = "all"
-SHARES: Final = ("language_fidelity", "language_undetermined", "truncated", "failed", "share_longer")
+SHARES: Final = (
+    "language_fidelity",
+    "language_undetermined",
+    "off_target_language",
+    "truncated",
+    "failed",
+    "share_longer",
+    "imbalance_accuracy",
+    "imbalance_better",
+    "imbalance_worse",
+    "translation_failed",
+)
 LABELS: Final = {
     "quality": "Quality",
     "language_fidelity": "Answers in the prompt's language",
     "language_undetermined": "Answers whose language cannot be told",
+    "off_target_language": "Answers in another language than the prompt's",
     "length_characters": "Answer length, characters",
     "length_tokens": "Answer length, tokens",
     "truncated": "Answers cut off",
@@ -33,6 +48,8 @@ LABELS: Final = {
     "share_longer": "Chosen is longer",
     "asks_other_language": "Prompt asks for another language",
     "alpha": "Length control, α",
+    "round_trip_chrf": "Round-trip chrF",
+    "translation_failed": "Round trips that failed",
 }
 POLICY, REFERENCE = "_policy_samples", "_reference_samples"
 
@@ -56,15 +73,23 @@ class Grid:
     header: list[str]
     rows: list[list[Cell]] = field(default_factory=list)
     note: str = ""
+    wide: bool = False
 
     def settled(self, width: int = 100) -> Grid:
-        """The same table fit to be read: an n that all cells share goes into the note, and a table of more than
-        ``width`` characters lies on its side where that makes it narrower."""
+        """The same table fit to be read: an n that all cells share goes into the note, one that
+        those of a column share into a row, a table of more than ``width``
+        characters lies on its side where that makes it narrower, and where it still is, intervals stand on lines
+        of their own."""
         rows, note = self.rows, self.note
-        shared = {cell.n for row in rows for cell in row[1:] if cell.text != NOTHING}
-        if len(shared) == 1 and None not in shared:
-            note = f"{note} n = {shared.pop()} prompts each.".strip()
-            rows = [[replace(cell, n=None) for cell in row] for row in rows]
+        columns = zip(*(row[1:] for row in rows), strict=True)
+        counts = [{cell.n for cell in column if cell.text != NOTHING} for column in columns]
+        shared = set[int | None]().union(*counts)
+        if rows and None not in shared and all(len(count) < 2 for count in counts):
+            bare = [[replace(cell, n=None) for cell in row] for row in rows]
+            if len(shared) == 1:
+                rows, note = bare, f"{note} n = {shared.pop()} prompts each.".strip()
+            elif len(rows) > 1:
+                rows = [*bare, [Cell("prompts"), *(Cell(f"{count.pop():,}" if count else NOTHING) for count in counts)]]
         upright = Grid(self.title, self.header, rows, note)
         columns = zip(*(row[1:] for row in rows), strict=True)
         turned = Grid(
@@ -73,10 +98,20 @@ class Grid:
             [[Cell(name), *column] for name, column in zip(self.header[1:], columns, strict=True)],
             note,
         )
-        return turned if upright._width() > max(width, turned._width()) else upright
+        fit = turned if upright._width() > max(width, turned._width()) else upright
+        return fit._breaking() if fit._width() > width else fit
+
+    def _breaking(self) -> Grid:
+        """The table with its intervals on lines of their own."""
+        rows = [
+            [row[0], *(replace(c, text=c.text.replace(" ", NBSP).replace(f"{NBSP}[", "\n[")) for c in row[1:])]
+            for row in self.rows
+        ]
+        return replace(self, rows=rows, wide=True)
 
     def _width(self) -> int:
-        columns = zip(map(Cell, self.header), *self.rows, strict=True)
+        names = (Cell(max(name.split(), key=len, default="")) for name in self.header)  # a header breaks between words
+        columns = zip(names, *self.rows, strict=True)
         return sum(3 + max(len(cell.text) for cell in column) for column in columns)
 
 
@@ -98,6 +133,11 @@ def language_name(tag: str) -> str:
         return languages.name(languages.normalise(tag))
     except InputError:
         return name_of(tag)
+
+
+def namer(unseen: Collection[str] = ()) -> Namer:
+    """The names of languages, those marked that no training prompt was in."""
+    return lambda tag: f"{language_name(tag)} (unseen)" if tag in unseen else language_name(tag)
 
 
 def label_of(metric: str) -> str:
@@ -157,20 +197,37 @@ def decimals(values: Iterable[float], share: bool = False) -> int:
 def number(value: float, share: bool = False, signed: bool = False, places: int | None = None) -> str:
     """A figure as it is printed: shares in percent, a true minus sign."""
     places = decimals([value], share) if places is None else places
-    return f"{100 * value if share else value:{'+' if signed else ''},.{places}f}".replace("-", "−")
+    rounded = round(100 * value if share else value, places) + 0.0  # no minus before a zero
+    return f"{rounded:{'+' if signed else ''},.{places}f}".replace("-", "−")
 
 
-def metric_grid(results: Mapping[str, Figures], metric: str) -> Grid:
+def metric_grid(results: Mapping[str, Figures], metric: str, name: Namer = language_name) -> Grid:
     """One metric: a row a step, a column a language, value ± stderr and n."""
-    tags = order(tag for f in results.values() for tag, figures in f.items() if figures.get(metric) is not None)
-    values = values_of(results, metric)
-    share = is_share(metric, values)
-    places = decimals(values, share)
-    grid = Grid(label_of(metric) + (", %" if share else ""), ["", *map(language_name, tags)])
-    for step, by_language in results.items():
-        cells = [_cell(estimate(by_language.get(tag, {}), metric), share, places) for tag in tags]
+    return lines_grid(label_of(metric), [(step, figures, metric) for step, figures in results.items()], name)
+
+
+def lines_grid(title: str, lines: Sequence[tuple[str, Figures, str]], name: Namer = language_name) -> Grid:
+    """A row for each (its name, figures, metric) that has a value, a column a language.
+
+    Shares are in percent: said in the title where all rows are, else in theirs. Rows of one unit have the same
+    decimals.
+    """
+    of_metric: dict[str, list[float]] = {}
+    for _, figures, metric in lines:
+        of_metric.setdefault(metric, []).extend(values_of({"": figures}, metric))
+    values = [value for of_one in of_metric.values() for value in of_one]
+    share = {metric: is_share(metric, values) for metric in of_metric}
+    places = {
+        unit: decimals([v for m in of_metric if share[m] == unit for v in of_metric[m]], unit) for unit in (True, False)
+    }
+    tags = order(tag for _, by, metric in lines for tag, f in by.items() if f.get(metric) is not None)
+    grid = Grid(title + (", %" if all(share.values()) else ""), ["", *map(name, tags)])
+    for line, by_language, metric in lines:
+        unit = share[metric]
+        cells = [_cell(estimate(by_language.get(tag, {}), metric), unit, places[unit]) for tag in tags]
         if any(cell.text != NOTHING for cell in cells):
-            grid.rows.append([Cell(name_of(step)), *cells])
+            percent = ", %" if unit and not all(share.values()) else ""
+            grid.rows.append([Cell(name_of(line) + percent), *cells])
     return grid
 
 
@@ -189,30 +246,33 @@ def in_points(comparison: Mapping[str, Any], results: Mapping[str, Figures]) -> 
     return is_share(metric, values_of(results, metric))
 
 
-def gain_grid(comparisons: Sequence[Mapping[str, Any]], results: Mapping[str, Figures]) -> Grid | None:
+def gain_grid(
+    comparisons: Sequence[Mapping[str, Any]], results: Mapping[str, Figures], name: Namer = language_name
+) -> Grid | None:
     """Every comparison: gain [low, high] by language and in the mean."""
     if not comparisons:
         return None
     tags = order(tag for c in comparisons for tag in c.get("languages", {}))
     grid = Grid(
         "Gain, points" if all(in_points(c, results) for c in comparisons) else "Gain",
-        ["", "mean", *map(language_name, tags)],
+        ["", "mean", *map(name, tags)],
         note="Differences on the same prompts with 95% intervals; the mean is clustered by prompt.",
     )
     for c in comparisons:
         by_language = [c.get("languages", {}).get(tag) for tag in tags]
-        name = f"{name_of(c['from'])} → {name_of(c['to'])}"
+        steps = f"{name_of(c['from'])} → {name_of(c['to'])}"
         share = in_points(c, results)
-        grid.rows.append([Cell(name), *(_gain(g, share) if g else Cell(NOTHING) for g in (c, *by_language))])
+        grid.rows.append([Cell(steps), *(gain_cell(g, share) if g else Cell(NOTHING) for g in (c, *by_language))])
     return grid
 
 
-def _gain(gain: Mapping[str, Any], share: bool) -> Cell:
+def gain_cell(gain: Mapping[str, Any], share: bool) -> Cell:
+    """A difference with its interval."""
     values = [gain[end] for end in ("gain", "low", "high") if gain.get(end) is not None]
     places = decimals(values, share)
     text, *interval = (number(value, share, signed=True, places=places) for value in values)
     if interval:
-        text += f"\u00a0[{interval[0]},\u00a0{interval[1]}]"
+        text += f"{NBSP}[{interval[0]},{NBSP}{interval[1]}]"
     return Cell(text, gain.get("n"))
 
 

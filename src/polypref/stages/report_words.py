@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from polypref.maths.stats import Estimate
+from polypref.stages.dominance import Dominance, sentence
+from polypref.stages.imbalance_analysis import ACCURACY
 from polypref.stages.report_tables import (
     POLICY,
     REFERENCE,
     Figures,
+    Namer,
+    decimals,
     estimate,
     in_points,
     label_of,
     language_name,
     metrics_of,
     name_of,
+    namer,
     number,
 )
+
+BASELINE = "baseline"
+"""The ``kind`` of a comparison with a model that was trained more plainly on the same answers."""
 
 FEWEST = 10
 """Prompts a language needs to be counted in a mean over languages."""
@@ -33,40 +40,81 @@ class Finding:
 
 
 def headline(results: Mapping[str, Figures], comparisons: Sequence[Mapping[str, Any]]) -> Finding:
-    """The run in one sentence: the last comparison's mean gain with half its 95% interval."""
-    if not comparisons:
+    """The run in one sentence: the mean gain of the whole way with half its 95% interval."""
+    c = whole_way(comparisons)
+    if c is None:
         return Finding("plain", "No two steps were compared.")
-    c = comparisons[-1]
     share = in_points(c, results)
     before, after = name_of(c["from"]), name_of(c["to"])
     over = " ".join(c.get("mean_over") or c.get("languages", {}))
-    size = number(abs(c["gain"]), share)
-    unit = "points" if share else "in score"
-    signed = number(c["gain"], share, signed=True)
     if c.get("low") is None:
-        return Finding("plain", f"{after} differs from {before} by {signed} {unit} over {over}.")
-    half = number((c["high"] - c["low"]) / 2, share)
-    size, signed = f"{size}\u00a0±\u00a0{half}", f"{signed}\u00a0±\u00a0{half}"
+        return Finding("plain", f"{after} differs from {before} by {_signed(c, share)} over {over}.")
+    size = _signed(c, share).lstrip("+−")
     if c["low"] > 0:
-        return Finding("good", f"{after} beats {before} by {size} {unit} over {over}.")
+        return Finding("good", f"{after} beats {before} by {size} over {over}.")
     if c["high"] < 0:
-        return Finding("watch", f"{after} falls behind {before} by {size} {unit} over {over}.")
-    told = f"{signed} {unit} over {over}"
-    return Finding("watch", f"{after} and {before} cannot be told apart: {told}.")
+        return Finding("watch", f"{after} falls behind {before} by {size} over {over}.")
+    return Finding("watch", f"{after} and {before} cannot be told apart: {_signed(c, share)} over {over}.")
 
 
-def findings(results: Mapping[str, Figures], comparisons: Sequence[Mapping[str, Any]]) -> list[Finding]:
-    """What a reader should not have to look for, the failures included."""
-    return [*_gains(comparisons), *_blind_spots(results), *_accuracies(results), *_answers(results, comparisons)]
+def whole_way(comparisons: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The last comparison that is not with a baseline."""
+    return next((c for c in reversed(comparisons) if c.get("kind") != BASELINE), None)
 
 
-def _gains(comparisons: Sequence[Mapping[str, Any]]) -> list[Finding]:
-    if not comparisons:
+def findings(
+    results: Mapping[str, Figures],
+    comparisons: Sequence[Mapping[str, Any]],
+    *,
+    pivot: str | None = None,
+    unseen: Collection[str] = (),
+    methods: Mapping[str, str] | None = None,
+    dominance: Mapping[str, Any] | None = None,
+) -> list[Finding]:
+    """What a reader should not have to look for, the failures included.
+
+    Args:
+        pivot: the language that is taken as leading: its own gain is told apart from the others'.
+        unseen: languages that no training prompt was in.
+        methods: how the rounds train, under an empty name, and how each baseline does.
+        dominance: what was measured of which language leads.
+    """
+    return [
+        *_dominance(dominance),
+        *_gains(results, comparisons, pivot, unseen, dominance),
+        *_baselines(results, comparisons, methods or {}),
+        *_imbalance(results, unseen),
+        *_blind_spots(results, unseen),
+        *_accuracies(results, unseen),
+        *_answers(results, comparisons, unseen),
+    ]
+
+
+def _dominance(found: Mapping[str, Any] | None) -> list[Finding]:
+    if found is None:
         return []
-    c = comparisons[-1]
-    tags = [tag for tag in c.get("languages", {}) if c["languages"][tag].get("low") is not None]
-    up = [tag for tag in tags if c["languages"][tag]["low"] > 0]
-    down = [tag for tag in tags if c["languages"][tag]["high"] < 0]
+    told = Dominance.from_json(found)
+    return [Finding("watch" if told.tied else "plain", sentence(told))]
+
+
+def _gains(
+    results: Mapping[str, Figures],
+    comparisons: Sequence[Mapping[str, Any]],
+    pivot: str | None,
+    unseen: Collection[str],
+    dominance: Mapping[str, Any] | None,
+) -> list[Finding]:
+    c = whole_way(comparisons)
+    if c is None:
+        return []
+    lead = "the pivot"
+    if dominance:
+        lead = "which is taken as the leading language" if dominance["tied"] else "the leading language"
+    apart: dict[str | None, str] = {pivot: lead} | dict.fromkeys(unseen, "which no training prompt was in")
+    gains = c.get("languages", {})
+    tags = [tag for tag in gains if gains[tag].get("low") is not None and tag not in apart]
+    up = [tag for tag in tags if gains[tag]["low"] > 0]
+    down = [tag for tag in tags if gains[tag]["high"] < 0]
     open_ = [tag for tag in tags if tag not in up and tag not in down]
     out = []
     steps = f"from {name_of(c['from'])} to {name_of(c['to'])}"
@@ -76,10 +124,64 @@ def _gains(comparisons: Sequence[Mapping[str, Any]]) -> list[Finding]:
         out.append(Finding("watch", f"Quality falls {steps} in {_list(down)}."))
     if open_:
         out.append(Finding("plain", f"In {_list(open_)} the change {steps} is within its 95% interval of zero."))
+    for tag, what in apart.items():
+        if tag in gains:
+            text = f"{language_name(str(tag))}, {what}, moved by {_signed(gains[tag], in_points(c, results))} {steps}"
+            out.append(_sided(gains[tag], text))
     return out
 
 
-def _blind_spots(results: Mapping[str, Figures]) -> list[Finding]:
+def _baselines(
+    results: Mapping[str, Figures], comparisons: Sequence[Mapping[str, Any]], methods: Mapping[str, str]
+) -> list[Finding]:
+    """The rounds' training against a plainer one on the same answers."""
+    out = []
+    for c in comparisons:
+        if c.get("kind") == BASELINE:
+            over = " ".join(map(name_of, c.get("mean_over") or c.get("languages", {})))
+            ours, other = (name_of(methods.get(name, "training")) for name in ("", c["from"]))
+            text = f"{_method(ours)} on the pairs ({name_of(c['to'])}) against {_method(other)} on the same answers "
+            text += f"({name_of(c['from'])}): {_signed(c, in_points(c, results))} over {over}"
+            out.append(_sided(c, text[0].upper() + text[1:]))
+    return out
+
+
+def _method(name: str) -> str:
+    return name.upper() if name in ("dpo", "sft", "kto") else name
+
+
+def _signed(gain: Mapping[str, Any], share: bool) -> str:
+    """A gain with half its 95% interval and its unit, with the decimals that the table of gains has."""
+    places = decimals([gain[end] for end in ("gain", "low", "high") if gain.get(end) is not None], share)
+    text = number(gain["gain"], share, signed=True, places=places)
+    if gain.get("low") is not None:
+        text += f"\u00a0±\u00a0{number((gain['high'] - gain['low']) / 2, share, places=places)}"
+    return f"{text} {'points' if share else 'in score'}"
+
+
+def _sided(gain: Mapping[str, Any], text: str) -> Finding:
+    """The text as a good, a bad or an open finding, by the side of 0 that the interval lies on."""
+    if gain.get("low") is None:
+        return Finding("plain", f"{text}.")
+    if gain["low"] > 0:
+        return Finding("good", f"{text}.")
+    if gain["high"] < 0:
+        return Finding("watch", f"{text}.")
+    return Finding("plain", f"{text}, within its 95% interval of zero.")
+
+
+def _imbalance(results: Mapping[str, Figures], unseen: Collection[str]) -> list[Finding]:
+    """Rounds whose preferred answers are not shown to be the better ones."""
+    out = []
+    for step, by_language in results.items():
+        low = _not_above_chance(by_language, ACCURACY)
+        if low:
+            where = _list(low, namer(unseen))
+            out.append(Finding("watch", f"Imbalance accuracy of {name_of(step)} is not above chance in {where}."))
+    return out
+
+
+def _blind_spots(results: Mapping[str, Figures], unseen: Collection[str]) -> list[Finding]:
     out = []
     for step, by_language in results.items():
         for metric in metrics_of({step: by_language}):
@@ -87,7 +189,8 @@ def _blind_spots(results: Mapping[str, Figures]) -> list[Finding]:
                 continue
             other = metric.removesuffix(POLICY) + REFERENCE
             # A mean over two or three prompts says nothing and would weigh like the others.
-            told = [f for f in by_language.values() if (f.get(f"{metric}_n") or 0) >= FEWEST]
+            seen = [f for tag, f in by_language.items() if tag not in unseen]
+            told = [f for f in seen if (f.get(f"{metric}_n") or 0) >= FEWEST]
             both = [(f[metric], f[other]) for f in told if None not in (f.get(metric), f.get(other))]
             if not both:
                 continue
@@ -102,7 +205,7 @@ def _blind_spots(results: Mapping[str, Figures]) -> list[Finding]:
     return out
 
 
-def _accuracies(results: Mapping[str, Figures]) -> list[Finding]:
+def _accuracies(results: Mapping[str, Figures], unseen: Collection[str]) -> list[Finding]:
     out = []
     for step, by_language in results.items():
         known = metrics_of({step: by_language})
@@ -110,24 +213,30 @@ def _accuracies(results: Mapping[str, Figures]) -> list[Finding]:
             # The plain figure is that of the reference's samples; those of the policy are the blind spot's.
             told = metric.endswith(POLICY) or (metric.endswith(REFERENCE) and metric.removesuffix(REFERENCE) in known)
             if metric.startswith("reward_accuracy_") and not told:
-                low = [tag for tag, f in by_language.items() if _not_above(estimate(f, metric), 0.5)]
+                low = _not_above_chance(by_language, metric)
                 if low:
-                    text = f"{label_of(metric)} of {name_of(step)} is not above chance in {_list(low)}."
+                    where = _list(low, namer(unseen))
+                    text = f"{label_of(metric)} of {name_of(step)} is not above chance in {where}."
                     out.append(Finding("watch", text))
     return out
 
 
-def _not_above(found: Estimate | None, level: float) -> bool:
-    interval = found.interval() if found else None
-    return interval is not None and interval[0] <= level
+def _not_above_chance(by_language: Figures, metric: str) -> list[str]:
+    """The languages in which the interval of an accuracy reaches down to a coin's."""
+    found = {tag: estimate(figures, metric) for tag, figures in by_language.items()}
+    intervals = {tag: one.interval() for tag, one in found.items() if one}
+    return [tag for tag, interval in intervals.items() if interval and interval[0] <= 0.5]
 
 
-def _answers(results: Mapping[str, Figures], comparisons: Sequence[Mapping[str, Any]]) -> list[Finding]:
-    """Answers that leave the language, grow or fail, from the step compared with to the one compared."""
-    if not comparisons:
+def _answers(
+    results: Mapping[str, Figures], comparisons: Sequence[Mapping[str, Any]], unseen: Collection[str]
+) -> list[Finding]:
+    """Answers that leave the language or grow, from the step compared with to the one compared."""
+    c = whole_way(comparisons)
+    if c is None:
         return []
-    before, after = (results.get(comparisons[-1][side], {}) for side in ("from", "to"))
-    names = f"from {name_of(comparisons[-1]['from'])} to {name_of(comparisons[-1]['to'])}"
+    before, after = (results.get(c[side], {}) for side in ("from", "to"))
+    names = f"from {name_of(c['from'])} to {name_of(c['to'])}"
     left, longer = [], []
     for tag, new in after.items():
         old = before.get(tag, {})
@@ -139,12 +248,14 @@ def _answers(results: Mapping[str, Figures], comparisons: Sequence[Mapping[str, 
             longer.append(tag)
     out = []
     if left:
-        out.append(Finding("watch", f"More answers leave the prompt's language {names} in {_list(left)}."))
+        out.append(
+            Finding("watch", f"More answers leave the prompt's language {names} in {_list(left, namer(unseen))}.")
+        )
     if longer:
-        out.append(Finding("watch", f"Answers grow by more than a quarter {names} in {_list(longer)}."))
+        out.append(Finding("watch", f"Answers grow by more than a quarter {names} in {_list(longer, namer(unseen))}."))
     return out
 
 
-def _list(tags: Sequence[str]) -> str:
-    names = [language_name(tag) for tag in tags]
+def _list(tags: Sequence[str], name: Namer = language_name) -> str:
+    names = [name(tag) for tag in tags]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]

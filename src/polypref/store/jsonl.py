@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -12,11 +13,14 @@ from polypref.errors import InputError
 from polypref.records import Example, dumps, parse_example, to_json
 from polypref.store.atomic import replacing
 
+_BUFFER = 2**20  # bytes: a line is some KB long, and each write of the default 8 KB would be a call of the system
+
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
 
 
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
@@ -25,7 +29,7 @@ def parse_line(raw: bytes, where: str) -> Any:
     try:
         text = raw.decode("utf-8")
         value = _DECODER.decode(text)
-        if "\\u" in text:
+        if "\\u" in text and _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")  # an escaped lone surrogate cannot be written back
     except UnicodeDecodeError as error:
         raise InputError(f"{where}: not UTF-8 (byte {error.start} of the line); convert the file to UTF-8") from None
@@ -47,7 +51,7 @@ def read_lines(path: Path | str) -> Iterator[tuple[str, Any]]:
         return
     path = Path(path)
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=_BUFFER) as file:
             yield from _lines(file, path.name)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; check the path") from None
@@ -63,8 +67,9 @@ def _lines(file: Iterable[bytes], name: str) -> Iterator[tuple[str, Any]]:
             if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
                 raise InputError(f"{name}:1: not UTF-8 (it begins with a UTF-16 mark); convert the file to UTF-8")
             raw = raw.removeprefix(b"\xef\xbb\xbf")
-        if raw.strip():
-            yield f"{name}:{number}", parse_line(raw, f"{name}:{number}")
+        if raw and not raw.isspace():
+            where = f"{name}:{number}"
+            yield where, parse_line(raw, where)
 
 
 def read_examples(path: Path | str, warn: Callable[[str], None] | None = None) -> Iterator[Example]:
@@ -119,8 +124,9 @@ def write_examples(path: Path | str, examples: Iterable[Example]) -> int:
 
             return write_rows(temporary, (to_json(example) for example in examples))
         count = 0
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+        with temporary.open("wb", buffering=_BUFFER) as file:
             for example in examples:
-                file.write(dumps(to_json(example)) + "\n")
+                file.write(dumps(to_json(example)).encode())
+                file.write(b"\n")
                 count += 1
         return count

@@ -21,6 +21,7 @@ PACKAGES = (
     "peft",
     "tokenizers",
     "datasets",
+    "sacrebleu",
     "pyarrow",
     "lingua-language-detector",
 )
