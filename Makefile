@@ -1,7 +1,7 @@
 # make quickstart and make test are all that a newcomer needs; each sets up .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := src tests
+SOURCES := src tests benchmarks
 SEED ?= 0
 SYSTEM ?= icr
 

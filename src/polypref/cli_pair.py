@@ -76,7 +76,7 @@ def imbalance(
 ) -> None:
     """The better language's answer, translated, against the weaker one's own; and the other way round."""
     from polypref.stages import imbalance as stage
-    from polypref.stages.translation_prompts import read_ids
+    from polypref.stages.about_translation import read_ids
 
     options = options_of(
         stage.ImbalanceOptions,

@@ -13,10 +13,10 @@ from polypref.records import Example
 from polypref.stages import evaluate as evaluating
 from polypref.stages import imbalance as pairing
 from polypref.stages import imbalance_analysis, translation_quality
+from polypref.stages.about_translation import read_ids
 from polypref.stages.dominance import Dominance, dominance, sentence
 from polypref.stages.imbalance_statistics import imbalance_statistics
 from polypref.stages.score import ScorerOptions
-from polypref.stages.translation_prompts import read_ids
 from polypref.store.atomic import digest
 from polypref.store.shards import Track
 from polypref.workshop import Model, Round, Workshop, keep, kept

@@ -11,6 +11,9 @@ from polypref.backends.base import Context
 from polypref.errors import InputError, RecipeError
 from polypref.mistakes import checked
 from polypref.records import Example, parse_example, to_json
+from polypref.stages.about_translation import about_translation
+from polypref.stages.asked_language import asks_other_language
+from polypref.stages.overlap import find_overlap
 from polypref.stages.prompt_instruction import instructed, plain
 from polypref.stages.prompts import PromptOptions, read_prompts
 
@@ -121,3 +124,12 @@ def test_prompts_are_read_with_it(tmp_path):
         3,
         {"en": 1, "es": 1},
     )  # a blank prompt is blank, whatever is asked beside it
+
+
+def test_an_instruction_is_no_wish_of_the_user():
+    said = {"en": "Add 2 and 3.", "de": "Addiere 2 und 3."}
+    prompts = {tag: [{"role": "user", "content": text}] for tag, text in said.items()}
+    [example] = instructed([Example("1", prompts)], "Translate your thoughts, step by step, and answer in {language}.")
+    assert not asks_other_language(example, "de", "en")
+    assert not about_translation(example, "en")
+    assert find_overlap([example], [Example("2", prompts)]).texts

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from polypref.records import Example
+from polypref.stages.prompt_instruction import plain
 
 NAMED: Final = (
     "af am ar az be bg bn bs ca cs cy da de el en eo es et eu fa fi fr ga gu ha he hi hr hu hy id ig is it ja jv ka kk "
@@ -58,8 +59,9 @@ _ANY_OTHER: Final = re.compile(
 def asks_other_language(example: Example, lang: str, pivot: str) -> bool:
     """Whether the prompt in ``lang``, or the same prompt in the pivot, names another language as one would ask for it.
 
-    Only what the user says is read, in every turn.
+    Only what the user says is read, in every turn; an instruction that the run put there ("answer in English") is not.
     """
+    example = plain(example)
     return any(
         _asks(str(message["content"]), tag, lang)
         for tag in dict.fromkeys((lang, pivot))

@@ -22,8 +22,8 @@ from polypref import languages
 from polypref.backends.base import Context, batches
 from polypref.errors import InputError
 from polypref.records import Candidate, Drop, Example, Pair
+from polypref.stages.about_translation import about_translation
 from polypref.stages.pair_filters import STAGE, FilterOptions, Filters, Reasons, candidate_languages, competes
-from polypref.stages.translation_prompts import about_translation
 
 VERSION = 1
 RULE = "imbalance"
@@ -132,7 +132,7 @@ def _paired(example: Example, options: ImbalanceOptions, untranslated: bool, rea
     for lang in spoken:
         if lang == pivot:
             continue
-        found = _quartet(example, lang, pivot, reasons)
+        found = quartet(example, lang, pivot, reasons)
         if isinstance(found, _Missing):
             drops += [Drop(STAGE, found.reason, tag, found.candidate) for tag in (lang, pivot)]
             continue
@@ -154,7 +154,7 @@ def _add(pairs: list[Pair], drops: list[Drop], lang: str, chosen: Candidate, rej
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Quartet:
+class Quartet:
     """y^en, y^ℓ, y^{en→ℓ}, y^{ℓ→en}."""
 
     pivot_answer: Candidate
@@ -171,7 +171,12 @@ class _Missing:
     candidate: str | None = None
 
 
-def _quartet(example: Example, lang: str, pivot: str, reasons: Reasons) -> _Quartet | _Missing:
+def quartet(example: Example, lang: str, pivot: str, reasons: Reasons) -> Quartet | _Missing:
+    """The four texts of a language and the pivot, or which of them is missing.
+
+    Args:
+        reasons: why candidates may not be used, by (example id, candidate id).
+    """
     if lang not in example.prompts or pivot not in example.prompts:
         return _Missing("no_prompt")
 
@@ -191,7 +196,7 @@ def _quartet(example: Example, lang: str, pivot: str, reasons: Reasons) -> _Quar
             return _Missing("translation_failed" if translated and reason == "failed" else reason, candidate.id)
     if into_target is None or into_pivot is None:
         return _Missing("no_translation")
-    return _Quartet(pivot_answer, answer, into_target, into_pivot)
+    return Quartet(pivot_answer, answer, into_target, into_pivot)
 
 
 def _answers(candidate: Candidate) -> bool:

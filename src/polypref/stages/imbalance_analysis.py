@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from polypref.errors import InputError, did_you_mean
 from polypref.records import Candidate, Example, live
 from polypref.stages.evaluate import Evaluation
-from polypref.stages.imbalance import _Quartet, _quartet
+from polypref.stages.imbalance import Quartet, quartet
 from polypref.stages.pair_filters import Reasons, candidate_languages
 
 VERSION: int = 1
@@ -43,8 +43,8 @@ def analyse(examples: Iterable[Example], score: str, pivot: str) -> Evaluation:
         reasons = _reasons(example)
         of_pivot: dict[str, list[float]] = {}
         for lang in candidate_languages(example):
-            found = None if lang == pivot else _quartet(example, lang, pivot, reasons)
-            if not isinstance(found, _Quartet):
+            found = None if lang == pivot else quartet(example, lang, pivot, reasons)
+            if not isinstance(found, Quartet):
                 continue
             answer, into_target, pivot_answer, into_pivot = (
                 _score(example, candidate, score)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from polypref.errors import InputError
 from polypref.records import Example, Message
+from polypref.stages.prompt_instruction import plain
 
 SHOWN = 3
 
@@ -59,14 +60,14 @@ def find_overlap(train: Iterable[Example], evaluation: Iterable[Example]) -> Ove
     evaluation_ids = set()
     for example in evaluation:
         evaluation_ids.add(example.id)
-        for tag, prompt in example.prompts.items():
+        for tag, prompt in plain(example).prompts.items():
             by_text.setdefault(_said(prompt), (example.id, tag))
     by_text.pop("", None)
     ids, texts = [], []
     for example in train:
         if example.id in evaluation_ids:
             ids.append(example.id)
-        for tag, prompt in example.prompts.items():
+        for tag, prompt in plain(example).prompts.items():
             said = _said(prompt)
             if said in by_text:
                 texts.append(SharedText(example.id, tag, *by_text[said], text=said[:80]))

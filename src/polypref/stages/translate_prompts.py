@@ -13,6 +13,7 @@ from polypref.backends.translation import Translation
 from polypref.errors import InputError
 from polypref.records import Drop, Example, Message
 from polypref.stages.passages import lost_numbers
+from polypref.stages.prompt_instruction import plain
 from polypref.stages.translating import NUMBERS_LOST, STAGE, Text, Translating, TranslatingOptions
 
 VERSION: int = 1
@@ -40,7 +41,8 @@ def translate_prompts(
 ) -> Iterator[Example]:
     """Add the prompts that an example lacks in ``languages``; one that it has stays.
 
-    Every turn is translated but a tool's and an empty one. Where a turn fails, the prompt is not made and a drop says
+    Every turn is translated but a tool's and an empty one; an instruction that was put around it is left out, since
+    each language has its own. Where a turn fails, the prompt is not made and a drop says
     why: the reasons of ``Translation``, ``wrong_language``, and ``no_prompt`` where there is none in the source. Each
     prompt that is made is noted in the example's ``translated_prompts``, with the numbers that it lacks.
 
@@ -69,7 +71,7 @@ def translate_prompts(
 def _texts(example: Example, source: str, lang: str) -> dict[int, Text]:
     return {
         turn: Text(f"{example.id}/{lang}/{turn}", message["content"], source, lang, example)
-        for turn, message in enumerate(example.prompts[source])
+        for turn, message in enumerate(plain(example).prompts[source])
         if message["role"] != "tool" and message["content"].strip()
     }
 
@@ -87,7 +89,7 @@ def _with_prompts(
         if turns is None or reason is not None:
             drops.append(Drop(STAGE, str(reason), lang))
             continue
-        prompts[lang] = _prompt(example.prompts[source], turns)
+        prompts[lang] = _prompt(plain(example).prompts[source], turns)
         marks[lang] = {"source": source, "model": options.role}
         lost = [number for text, result in turns.values() for number in lost_numbers(text.text, str(result.text))]
         if lost:

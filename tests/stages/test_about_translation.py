@@ -10,7 +10,7 @@ import pytest
 
 from polypref.errors import InputError
 from polypref.records import Example
-from polypref.stages.translation_prompts import about_translation, read_ids
+from polypref.stages.about_translation import about_translation, read_ids
 
 ASKS = {
     "ar": ["ترجم الجملة التالية إلى الألمانية", "كيف تقول جبن بالفرنسية؟", "ترجم هذا النص من الإنجليزية إلى العربية."],
@@ -154,7 +154,7 @@ def test_real_prompts_in_nine_languages(real_data: Path, lang: str, found: int, 
 
 def test_ids_are_read_as_strings(tmp_path: Path) -> None:
     (tmp_path / "ids.json").write_text('["a", 17]')
-    assert read_ids(tmp_path / "ids.json") == ("a", "17")
+    assert read_ids(tmp_path / "ids.json") == read_ids(str(tmp_path / "ids.json")) == ("a", "17")
 
 
 @pytest.mark.parametrize(

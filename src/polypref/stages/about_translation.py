@@ -19,6 +19,7 @@ from typing import Final
 from polypref.errors import InputError
 from polypref.records import Example
 from polypref.stages.asked_language import ENGLISH_NOUN, NAMED, primary
+from polypref.stages.prompt_instruction import plain
 
 _CODES: Final = (*NAMED.split(), "gl", "kn", "or", "si")
 _SENTENCE: Final = re.compile(r"(?<=[.!?؟])\s+|[\n。！？।]+")
@@ -133,7 +134,7 @@ def about_translation(example: Example, pivot: str) -> bool:
         InputError: the pivot is a language whose prompts cannot be read.
     """
     asks, tongue = _reader(primary(pivot))
-    for message in example.prompts.get(pivot, ()):
+    for message in plain(example).prompts.get(pivot, ()):
         text = unicodedata.normalize("NFC", str(message["content"]))
         # Few sentences name a language, so that is asked first.
         if message["role"] == "user" and any(tongue.search(s) and asks.search(s) for s in _SENTENCE.split(text)):
@@ -163,12 +164,13 @@ def _reader(lang: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     return re.compile(asks if lang in _INSIDE else rf"(?<!\w)(?:{asks})(?!\w)", re.I), re.compile(tongue, re.I)
 
 
-def read_ids(path: Path) -> tuple[str, ...]:
+def read_ids(path: Path | str) -> tuple[str, ...]:
     """The ids of a JSON list of strings or whole numbers, as strings.
 
     Raises:
         InputError: the file cannot be read, or holds no such list.
     """
+    path = Path(path)
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
