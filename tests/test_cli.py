@@ -195,6 +195,13 @@ def test_a_command_that_is_only_begun_shows_its_help(polypref, begun, word):
     assert word in out
 
 
+def test_a_quickstart_of_no_method_is_refused_before_anything_is_made(polypref, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, _, err = polypref("quickstart", "--system", "lird")
+    assert (status, err) == (2, "polypref: --system is 'lird'; did you mean lidr?\n")
+    assert not list(tmp_path.iterdir())
+
+
 def test_lists(polypref):
     status, out, _ = polypref("ls", "--json")
     found = json.loads(out)

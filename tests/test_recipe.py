@@ -257,6 +257,7 @@ GIVEN = {
     "lidr-reasoning": [*LIDR, "evaluate.prompts.path=/d"],
     "icr": ["models.policy=/a", "models.reference=/b", "prompts.path=/c"],
     "quickstart": ["models.reference.path=/a"],
+    "quickstart-lidr": ["models.policy.path=/a"],
     "smoke": [],
 }
 

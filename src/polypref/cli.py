@@ -39,12 +39,13 @@ def quickstart(
     as_json: AsJson = False,
 ) -> None:
     """A method on the embedded sandbox, start to report."""
-    from polypref.quickstart import SYSTEMS
+    from polypref.quickstart import find
     from polypref.quickstart import quickstart as work
 
+    asked = find(system)
+    folder = out or Path("runs") / asked.recipe
     with Terminal() as terminal:
-        folder = out or Path("runs") / SYSTEMS.get(system, ("", ""))[0]
-        data = work(seed, folder, terminal.progress, terminal.warn, system)
+        data = work(asked, seed, folder, terminal.progress, terminal.warn)
     _finish(data, folder, as_json)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from polypref import recipes
@@ -11,6 +12,7 @@ from polypref.backends.base import Progress
 from polypref.errors import RecipeError, did_you_mean
 from polypref.recipe_file import read_recipe
 from polypref.run import run
+from polypref.sandbox.settings import SftSettings
 from polypref.stages.report import ReportData
 
 
@@ -19,22 +21,42 @@ def cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polypref"
 
 
-SYSTEMS = {"icr": ("quickstart", "models.reference.path"), "lidr": ("quickstart-lidr", "models.policy.path")}
-"""Method → its recipe, and where that names the first model."""
+@dataclass(frozen=True)
+class System:
+    """A method on the sandbox: its recipe, where that names the first model, and how that model is trained."""
+
+    recipe: str
+    model: str
+    first: SftSettings
 
 
-def quickstart(
-    seed: int, out: Path, progress: Progress, warn: Callable[[str], None], system: str = "icr"
-) -> ReportData:
-    """Train the sandbox's SFT model of a seed, or find it in the cache, and run the method's quickstart recipe on it.
+SYSTEMS = {
+    "icr": System("quickstart", "models.reference.path", SftSettings()),
+    # Stopped earlier, when English is learned and the languages that are seen less are not yet.
+    "lidr": System("quickstart-lidr", "models.policy.path", SftSettings(steps=500)),
+}
+
+
+def find(name: str) -> System:
+    """A method by its name.
 
     Raises:
-        RecipeError: no such method.
+        RecipeError: there is none of that name.
     """
+    if name not in SYSTEMS:
+        raise RecipeError(f"--system is {name!r}; {did_you_mean(name, SYSTEMS)}")
+    return SYSTEMS[name]
+
+
+def quickstart(system: System, seed: int, out: Path, progress: Progress, warn: Callable[[str], None]) -> ReportData:
+    """Train the sandbox's SFT model of a seed, or find it in the cache, and run the method's recipe on it."""
     from polypref.sandbox.model import sft_checkpoint
 
-    if system not in SYSTEMS:
-        raise RecipeError(f"--system is {system!r}; {did_you_mean(system, SYSTEMS)}")
-    recipe, model = SYSTEMS[system]
-    checkpoint = sft_checkpoint(cache(), seed, progress=lambda step, steps, loss: progress("train sft", step, steps))
-    return run(read_recipe(recipes.find(recipe), [f"seed={seed}", f"{model}={checkpoint}"]), out, progress, warn)
+    checkpoint = sft_checkpoint(
+        cache(),
+        seed,
+        settings=system.first,
+        progress=lambda step, steps, loss: progress("train sft", step, steps),
+    )
+    overrides = [f"seed={seed}", f"{system.model}={checkpoint}"]
+    return run(read_recipe(recipes.find(system.recipe), overrides), out, progress, warn)

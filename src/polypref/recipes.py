@@ -32,7 +32,7 @@ def find(name: str) -> Path:
 def catalogue() -> dict[str, str]:
     """Name → the first line of its comment."""
     out = {}
-    for path in sorted(folder().glob("*.yaml")):
+    for path in sorted(folder().glob("*.yaml"), key=lambda path: path.stem):
         first = path.read_text(encoding="utf-8").splitlines()[0]
         out[path.stem] = first.removeprefix("#").strip()
     return out

@@ -141,7 +141,8 @@ def _by_reward(
 ) -> tuple[Track, Track, dict[str, Any]]:
     """Best against worst by an implicit reward: the track that trains, the one with all views, and the statistics."""
     recipe = shop.recipe
-    if recipe.translate:
+    # Translations that only the evaluation asks for are not made of the training answers.
+    if recipe.translate and ("translated" in recipe.reward.views or recipe.translate.directions):
         options = recipe.translate.options(shop.answering(start), start.name)
         answered = shop.translate(answered, f"{folder}/translate", options)
     track = answered

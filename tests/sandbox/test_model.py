@@ -44,8 +44,24 @@ def test_plain_text_gets_no_special_token(tokenizer) -> None:
 def test_the_sandbox_words_are_single_tokens(tokenizer) -> None:
     assert len(tokenizer("Sort up 7 3 5")["input_ids"]) == 5
     assert len(tokenizer("mbili kisha nne kisha sita")["input_ids"]) == 5
-    lengths = [len(tokenizer(row["prompt"])["input_ids"]) for row in sft_rows(500, 1)]
-    assert max(lengths) <= 12
+    lengths = {row["task"]: 0 for row in sft_rows(500, 1)}
+    for row in sft_rows(500, 1):
+        lengths[row["task"]] = max(lengths[row["task"]], len(tokenizer(row["prompt"])["input_ids"]))
+    assert lengths.pop("translate") == 5 + 2 + 5  # Translate X into Y and a space, the tags, the sentence
+    assert max(lengths.values()) <= 12
+
+
+def test_a_translations_tags_are_one_token_each_and_stay_in_the_text(tokenizer) -> None:
+    text = "Translate English into Spanish <sentence>three then five</sentence>"
+    ids = tokenizer(text)["input_ids"]
+    assert [tokenizer.decode([token]) for token in ids[5:]] == ["<sentence>", "three", " then", " five", "</sentence>"]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+    answer = "<translated>tres luego cinco</translated>"
+    ids = tokenizer(answer)["input_ids"]
+    assert len(ids) == 5
+    assert tokenizer.decode(ids, skip_special_tokens=True) == answer
+    # The opening tag opens the turn, so it must be the same token alone.
+    assert tokenizer("<translated>")["input_ids"] == ids[:1]
 
 
 def test_every_digit_is_a_token(tokenizer) -> None:

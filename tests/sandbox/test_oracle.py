@@ -74,7 +74,7 @@ def test_any_text_gets_a_verdict(example: dict, lang: str, text: str) -> None:
 def test_the_oracle_agrees_with_what_the_sft_rows_say_of_themselves() -> None:
     golds = {text: e["gold"] for e in prompts("train", 3200, 0) for text in e["prompts"].values()}
     checked = 0
-    for row in sft_rows(2000, 0):
+    for row in sft_rows(2500, 0):
         gold = golds.get(row["prompt"].removeprefix("Answer in ").split(". ")[-1])
         if gold is not None:
             assert verdict({"gold": gold}, row["language"], row["completion"]) == row["answer"], row

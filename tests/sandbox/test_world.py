@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -15,9 +16,12 @@ from polypref.sandbox.world import (
     PREFIXED_SHARE,
     SFT_SHARES,
     TASKS,
+    TRANSLATION_SHARE,
     answer,
     prompts,
+    refusal,
     sft_rows,
+    translation,
 )
 
 
@@ -97,15 +101,79 @@ def test_asking_for_more_than_there_is_is_refused() -> None:
 
 
 def test_sft_rows_have_their_declared_shares() -> None:
-    """Standard error of a share over 20,000 rows is at most .5 / √20000 = .0035; four of them are allowed."""
+    """Of some 16,000 answers a share's standard error is at most .5 / √16000 = .004; of 4,000 translations, .008.
+
+    Four of them are allowed.
+    """
     rows = sft_rows(20_000, 0)
-    n = len(rows)
+    answers = [row for row in rows if row["task"] != "translate"]
+    assert len(answers) / len(rows) == pytest.approx(1 - TRANSLATION_SHARE, abs=0.014)
     for key, shares in (("language", SFT_SHARES), ("answer", ANSWER_SHARES)):
-        counts = Counter(row[key] for row in rows)
-        assert {name: counts[name] / n for name in shares} == pytest.approx(shares, abs=0.014)
-    other = [row for row in rows if row["language"] != "en"]
+        counts = Counter(row[key] for row in answers)
+        assert {name: counts[name] / len(answers) for name in shares} == pytest.approx(shares, abs=0.016)
+    assert {row["task"] for row in answers} == set(TASKS)
+    other = [row for row in answers if row["language"] != "en"]
     prefixed = [row for row in other if row["prompt"].startswith("Answer in ")]
-    assert len(prefixed) / len(other) == pytest.approx(PREFIXED_SHARE, abs=0.02)
+    assert len(prefixed) / len(other) == pytest.approx(PREFIXED_SHARE, abs=0.032)
+
+
+def test_translations_go_both_ways_and_by_the_languages_shares() -> None:
+    rows = [row["prompt"].split() for row in sft_rows(20_000, 0) if row["task"] == "translate"]
+    ways = Counter((words[1], words[3]) for words in rows)  # Translate English into Spanish …
+    others = {"Spanish": 0.12 / 0.30, "German": 0.08 / 0.30, "French": 0.06 / 0.30, "Swahili": 0.04 / 0.30}
+    assert set(ways) == {way for name in others for way in (("English", name), (name, "English"))}
+    for name, share in others.items():
+        for way in (("English", name), (name, "English")):
+            assert ways[way] / len(rows) == pytest.approx(share / 2, abs=0.026)
+
+
+def test_fewer_supervised_rows_and_nothing_else_make_a_language_weak() -> None:
+    """Every language has the same shares of answers; of the 640 Swahili ones the standard error is at most .02."""
+    answers = [row for row in sft_rows(20_000, 0) if row["task"] != "translate"]
+    for lang in LANGUAGES:
+        own = Counter(row["answer"] for row in answers if row["language"] == lang)
+        assert {kind: own[kind] / own.total() for kind in ANSWER_SHARES} == pytest.approx(ANSWER_SHARES, abs=0.08)
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "target", "expected"),
+    [
+        ("three then five then seven", "en", "es", "tres luego cinco luego siete"),
+        ("siete luego cinco luego siete", "es", "en", "seven then five then seven"),
+        ("Hund dann weiß dann Ei", "de", "en", "dog then white then egg"),
+        ("six then zero then one", "en", "fr", "six puis zéro puis un"),
+        ("supu kisha paka kisha nyekundu", "sw", "en", "soup then cat then red"),
+        ("mbili", "sw", "de", "zwei"),
+        ("I do not know", "en", "sw", "Mimi sijui"),
+        ("Je ne sais pas", "fr", "en", "I do not know"),
+    ],
+)
+def test_a_translation_goes_word_by_word(text: str, source: str, target: str, expected: str) -> None:
+    assert translation(text, source, target) == expected
+    assert translation(expected, target, source) == text
+
+
+@pytest.mark.parametrize("text", ["three then fünf", "tres luego cinco", "", "three, five"])
+def test_what_is_no_answer_has_no_translation(text: str) -> None:
+    with pytest.raises(ValueError, match="is no answer in en"):
+        translation(text, "en", "de")
+
+
+def test_translation_rows_translate_what_they_show() -> None:
+    tags = {"English": "en", "Spanish": "es", "German": "de", "French": "fr", "Swahili": "sw"}
+    texts_seen = set()
+    for row in sft_rows(5000, 0):
+        if row["task"] == "translate":
+            asked = re.fullmatch(r"Translate (\w+) into (\w+) <sentence>(.*)</sentence>", row["prompt"])
+            given = re.fullmatch(r"<translated>(.*)</translated>", row["completion"])
+            assert asked, row
+            assert given, row
+            source, target = tags[asked[1]], tags[asked[2]]
+            assert given[1] == translation(asked[3], source, target)
+            assert row["language"] == target
+            texts_seen.add(asked[3])
+    assert {refusal(lang) for lang in LANGUAGES} <= texts_seen
+    assert len(texts_seen) > 600
 
 
 def test_sft_rows_depend_on_the_seed_alone() -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "build_model", "build_tokenizer", "sft_checkpoint", "train_sft"]
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raised when the tokenizer or the training changes: checkpoints cached under another version are stale."""
 
 Progress = Callable[[int, int, float], None]

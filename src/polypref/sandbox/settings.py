@@ -15,6 +15,6 @@ class SftSettings:
     width: int = 128
     layers: int = 4
     heads: int = 4
-    steps: int = 1000
+    steps: int = 700
     batch: int = 96
     lr: float = 3e-3

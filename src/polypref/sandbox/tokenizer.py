@@ -13,6 +13,8 @@ __all__ = ["CHAT_TEMPLATE", "build_tokenizer"]
 
 _BEGIN, _END, _PAD = "<|begin|>", "<|end|>", "<|pad|>"
 _ROLES: Final = ("system", "user", "assistant")
+# A translation's tags are tokens of their own, but ordinary ones: decoding keeps them.
+_TAGS: Final = ("<sentence>", "</sentence>", "<translated>", "</translated>")
 _VOCABULARY: Final = 1024
 _WINDOW: Final = 1024
 
@@ -37,7 +39,7 @@ def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
 
     It adds no special token by itself; `CHAT_TEMPLATE` writes the one begin token. Padding is on the right.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     specials = [_BEGIN, _END, _PAD, *(f"<|{role}|>" for role in _ROLES)]
@@ -56,6 +58,7 @@ def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(_corpus(seed), trainer=trainer)
+    tokenizer.add_tokens([AddedToken(tag, normalized=False) for tag in _TAGS])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=_BEGIN,

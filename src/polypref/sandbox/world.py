@@ -1,4 +1,4 @@
-"""The sandbox's instructions, their right answers, and the flawed data that its first model learns from.
+"""The sandbox's instructions, their answers and translations, and the flawed data that its first model learns from.
 
 A content is a task and the symbols that it is about: `("sort", ("7", "3", "5"))`. It is the same in every language;
 only the words change. Training and test contents are told apart by a hash of the content, so the two never meet,
@@ -24,7 +24,18 @@ from polypref.sandbox.lexicon import (
     THINGS,
 )
 
-__all__ = ["KINDS", "LANGUAGES", "SANDBOX_PREFIX", "TASKS", "answer", "prompts", "refusal", "sft_rows"]
+__all__ = [
+    "KINDS",
+    "LANGUAGES",
+    "SANDBOX_PREFIX",
+    "TASKS",
+    "TRANSLATE",
+    "answer",
+    "prompts",
+    "refusal",
+    "sft_rows",
+    "translation",
+]
 
 SANDBOX_PREFIX: Final = "Answer in {language}. "
 """The language prefix that the sandbox's models know; it takes the place of the long default one."""
@@ -33,16 +44,26 @@ TASKS: Final = ("sort", "descend", "repeat", "reverse")
 KINDS: Final = {"sort": "numbers", "descend": "numbers", "repeat": "words", "reverse": "words"}
 """Each task's kind of content: digits, or things that have a name in every language."""
 
-SFT_SHARES: Final = {"en": 0.34, "es": 0.20, "de": 0.18, "fr": 0.18, "sw": 0.10}
-"""Share of each answer language in the SFT mix."""
+TRANSLATE: Final = "Translate {source} into {target} <sentence>{text}</sentence>"
+"""How the sandbox's models are asked for a translation; `TRANSLATED` is how they give it."""
+
+TRANSLATED: Final = "<translated>{text}</translated>"
+
+SFT_SHARES: Final = {"en": 0.70, "es": 0.12, "de": 0.08, "fr": 0.06, "sw": 0.04}
+"""Share of each answer language in the SFT mix, so steep that what is seen less is answered worse."""
+
+TRANSLATION_SHARE: Final = 0.2
+"""Share of the SFT rows that are translations between English and another language, as many each way."""
 
 PREFIXED_SHARE: Final = 0.5
-"""Share of the non-English rows whose instruction is English, with the language prefix before it."""
+"""Share of the non-English answers whose instruction is English, with the language prefix before it."""
 
 ANSWER_SHARES: Final = {"right": 0.50, "wrong": 0.24, "refusal": 0.18, "language": 0.08}
-"""What an SFT row shows as the answer: half of them leave something to align."""
+"""What an SFT row shows as the answer, in equal shares in every language: half of them leave something to align."""
 
 _TEST_SHARE: Final = 0.2
+_REFUSED_SHARE: Final = 0.1  # of the translations
+_SYMBOLS: Final = ("0123456789", THINGS["en"])
 
 Content = tuple[str, tuple[str, ...]]
 
@@ -75,11 +96,26 @@ def refusal(lang: str) -> str:
     return REFUSALS[lang]
 
 
+def translation(text: str, source: str, target: str) -> str:
+    """The one right translation of an answer or a refusal.
+
+    Raises ValueError for a text that is neither, in the source language.
+    """
+    if text == refusal(source):
+        return refusal(target)
+    symbols = {word: symbol for symbol, word in _words(source).items()}
+    said = text.split(CONNECTIVES[source])
+    if unknown := [word for word in said if word not in symbols]:
+        raise ValueError(f"{text!r} is no answer in {source}: {unknown[0]!r} is none of its words")
+    return _say(tuple(symbols[word] for word in said), target)
+
+
 def sft_rows(n: int, seed: int) -> list[dict[str, str]]:
     """`n` rows of supervised data of mixed worth: prompt, completion, language asked for, task, and kind of answer.
 
-    Languages come in unequal shares (`SFT_SHARES`); half of the non-English rows are asked in English under
-    `SANDBOX_PREFIX`; answers are right, wrong, refused or in another language by `ANSWER_SHARES`.
+    Languages come in unequal shares (`SFT_SHARES`); half of the non-English answers are asked in English under
+    `SANDBOX_PREFIX`; answers are right, wrong, refused or in another language by `ANSWER_SHARES`. Translations
+    (`TRANSLATION_SHARE`, task `translate`) are always right.
     """
     rng = random.Random(f"sft/{seed}")
     contents = {task: _contents("train", task) for task in TASKS}
@@ -88,6 +124,9 @@ def sft_rows(n: int, seed: int) -> list[dict[str, str]]:
     tasks = rng.choices(TASKS, k=n)
     rows = []
     for lang, kind, task in zip(langs, kinds, tasks, strict=True):
+        if rng.random() < TRANSLATION_SHARE:
+            rows.append(_translation_row(rng))
+            continue
         content = rng.choice(contents[task])
         if lang != "en" and rng.random() < PREFIXED_SHARE:
             prompt = SANDBOX_PREFIX.format(language=LANGUAGE_NAMES[lang]) + _ask(content, "en")
@@ -96,6 +135,22 @@ def sft_rows(n: int, seed: int) -> list[dict[str, str]]:
         completion = _flawed(content, lang, kind, rng)
         rows.append({"prompt": prompt, "completion": completion, "language": lang, "task": task, "answer": kind})
     return rows
+
+
+def _translation_row(rng: random.Random) -> dict[str, str]:
+    """Any sentence that an answer may be, right or wrong, or a refusal: translating asks for no solving."""
+    shares = {lang: share for lang, share in SFT_SHARES.items() if lang != "en"}
+    [other] = rng.choices(list(shares), list(shares.values()))
+    source, target = ("en", other) if rng.random() < 0.5 else (other, "en")
+    refused = rng.random() < _REFUSED_SHARE
+    text = refusal(source) if refused else _say(tuple(rng.choices(rng.choice(_SYMBOLS), k=3)), source)
+    return {
+        "prompt": TRANSLATE.format(source=LANGUAGE_NAMES[source], target=LANGUAGE_NAMES[target], text=text),
+        "completion": TRANSLATED.format(text=translation(text, source, target)),
+        "language": target,
+        "task": "translate",
+        "answer": "right",
+    }
 
 
 def _example(content: Content) -> dict[str, Any]:
