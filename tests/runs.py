@@ -31,6 +31,29 @@ SMALL = {
 }
 
 
+IMBALANCE = {
+    "name": "lidr",
+    "languages": ["en", "es", "de"],
+    "models": {"policy": {"path": "fake?version=2&errors=0.02", "backend": "fake", "name": "m0"}},
+    "prompts": {"path": "sandbox:train", "limit": 10},
+    "generate": {"n": 1, "temperature": 0.0, "max_tokens": 32},
+    "pair": {"rule": "imbalance"},
+    "train": {"method": "fake"},
+    "baselines": [{"name": "sft", "train": {"method": "fake"}}],
+    "rounds": 2,
+    "evaluate": {"prompts": {"path": "sandbox:test", "limit": 6}, "quality": "fake", "unseen": ["fr"]},
+    "language_identifier": "fake",
+    "shard_size": 4,
+}
+
+
+def imbalance(folder: Path, **changes) -> Path:
+    """A recipe's file of a small run of LIDR."""
+    path = folder / "imbalance.yaml"
+    path.write_text(yaml.safe_dump(IMBALANCE | changes), encoding="utf-8")
+    return path
+
+
 def small(folder: Path, *overrides: str, name: str = "small.yaml", **changes) -> Path:
     """A recipe's file of a run that takes a moment."""
     path = folder / name

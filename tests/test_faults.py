@@ -72,19 +72,33 @@ def cli(*arguments, **kw):
 # --- killed ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_killed_while_it_writes_ends_up_the_same(base, tmp_path):
-    """Each start gets a little further; the first kill strikes before the folder is known to be a run's."""
-    out = tmp_path / "run"
-    for when, moment in ((1, "before"), (2, "after"), (9, "before"), (30, "after"), (4, "before")):
+KILLS = ((1, "before"), (2, "after"), (9, "before"), (30, "after"), (4, "before"))
+"""Each start gets a little further; the first kill strikes before the folder is known to be a run's."""
+
+
+def killed_again_and_again(recipe, out, kills=KILLS):
+    for when, moment in kills:
         before = (
             {name: stamp for name, stamp in stamps(out).items() if name.endswith(".parquet")} if out.exists() else {}
         )
-        killed = subprocess.run([sys.executable, "-c", KILLER, str(base[0]), str(out), str(when), moment], check=False)
+        killed = subprocess.run([sys.executable, "-c", KILLER, str(recipe), str(out), str(when), moment], check=False)
         assert killed.returncode == -signal.SIGKILL
         assert {name: stamps(out).get(name) for name in before} == before, "a finished shard was made again"
-    done(base[0], out)
-    assert outcome(out) == outcome(base[1])
+    done(recipe, out)
     assert not runs.left_half_written(out)
+
+
+def test_a_run_killed_while_it_writes_ends_up_the_same(base, tmp_path):
+    killed_again_and_again(base[0], tmp_path / "run")
+    assert outcome(tmp_path / "run") == outcome(base[1])
+
+
+def test_a_run_of_pairs_by_imbalance_killed_while_it_writes_ends_up_the_same(tmp_path):
+    auto = {"rule": "imbalance", "dominant": "auto", "probe": {"limit": 8}}
+    recipe = runs.imbalance(tmp_path, pair=auto, translate_prompts={})
+    done(recipe, tmp_path / "whole")
+    killed_again_and_again(recipe, tmp_path / "run", (*KILLS, (25, "after"), (20, "before")))
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
 
 
 def test_sigterm_ends_with_130_and_the_same_command_goes_on(base, tmp_path):

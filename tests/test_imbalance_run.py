@@ -6,34 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 
 from polypref.errors import InputError, RecipeError
 from polypref.reporting import last_pairs, recipe_of
 from polypref.stages.dominance import Dominance, sentence
 from polypref.store.shards import Track
-from runs import done, outcome, stamps, written
-
-TREE = {
-    "name": "lidr",
-    "languages": ["en", "es", "de"],
-    "models": {"policy": {"path": "fake?version=2&errors=0.02", "backend": "fake", "name": "m0"}},
-    "prompts": {"path": "sandbox:train", "limit": 10},
-    "generate": {"n": 1, "temperature": 0.0, "max_tokens": 32},
-    "pair": {"rule": "imbalance"},
-    "train": {"method": "fake"},
-    "baselines": [{"name": "sft", "train": {"method": "fake"}}],
-    "rounds": 2,
-    "evaluate": {"prompts": {"path": "sandbox:test", "limit": 6}, "quality": "fake", "unseen": ["fr"]},
-    "language_identifier": "fake",
-    "shard_size": 4,
-}
-
-
-def recipe(folder: Path, **changes) -> Path:
-    path = folder / "lidr.yaml"
-    path.write_text(yaml.safe_dump(TREE | changes), encoding="utf-8")
-    return path
+from runs import IMBALANCE, done, outcome, stamps, written
+from runs import imbalance as recipe
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +169,7 @@ def test_listed_ids_that_are_nowhere_are_refused(tmp_path: Path) -> None:
         ({"pair": {"rule": "imbalance", "pivot_pair": "all"}}, "did you mean pivot_pairs"),
         ({"pair": {"rule": "imbalance", "dominant": "auto"}, "evaluate": None}, "give pair.probe.scorer"),
         ({"pair": {"rule": "imbalance", "dominant": "ja"}}, "none of languages"),
-        ({"evaluate": TREE["evaluate"] | {"unseen": ["es"]}}, "which the run trains on"),
+        ({"evaluate": IMBALANCE["evaluate"] | {"unseen": ["es"]}}, "which the run trains on"),
         ({"pair": {"rule": "best_worst"}}, "models.reference is missing"),
         ({"baselines": [{"name": "sft", "round": 3, "train": {"method": "fake"}}]}, "a round that is not run"),
     ],
