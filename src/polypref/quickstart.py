@@ -32,7 +32,7 @@ class System:
 
 SYSTEMS = {
     "icr": System("quickstart", "models.reference.path", SftSettings()),
-    # Stopped earlier, when English is learned and the languages that are seen less are not yet.
+    # Trained for less, so that English is learned and the languages that are seen less are not yet.
     "lidr": System("quickstart-lidr", "models.policy.path", SftSettings(steps=500)),
 }
 
