@@ -164,7 +164,12 @@ def test_listed_ids_that_are_nowhere_are_refused(tmp_path: Path) -> None:
     ("changes", "told"),
     [
         ({"generate": {"n": 4}}, "one answer a language"),
-        ({"translate": {"directions": ["to_pivot"]}}, "both ways"),
+        ({"reward": {"beta": 0.2}}, "ask no reward"),
+        ({"evaluate": IMBALANCE["evaluate"] | {"reward_accuracy": ["multilingual"]}}, "ask no reward"),
+        ({"evaluate": IMBALANCE["evaluate"] | {"quality": "orcale"}}, "which is no scorer; did you mean oracle"),
+        ({"languages": ["es", "de"]}, "the pivot en is none of languages"),
+        ({"pair": {"rule": "imbalance", "min_margin": 1}}, "min_margin: does not belong to this kind of pair"),
+        ({"baselines": [{"name": "sft", "train": {"metod": "fake"}}]}, "did you mean method"),
         ({"pair": {"rule": "imbalence"}}, "pair.rule: must be 'best_worst' or 'imbalance', not 'imbalence'"),
         ({"pair": {"rule": "imbalance", "pivot_pair": "all"}}, "did you mean pivot_pairs"),
         ({"pair": {"rule": "imbalance", "dominant": "auto"}, "evaluate": None}, "give pair.probe.scorer"),
@@ -178,3 +183,38 @@ def test_what_cannot_be_is_refused(tmp_path: Path, changes: dict, told: str) -> 
     with pytest.raises(RecipeError) as error:
         done(recipe(tmp_path, **changes), tmp_path / "out")
     assert told in str(error.value)
+
+
+def test_a_language_that_is_only_evaluated_makes_no_training_step_again(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    changes = {"rounds": 1, "language_identifier": "lingua", "pair": {"rule": "imbalance", "language_check": True}}
+    evaluated = IMBALANCE["evaluate"] | {"unseen": []}
+    done(recipe(tmp_path, evaluate=evaluated, **changes), out)
+    before = stamps(out)
+    done(recipe(tmp_path, **changes), out)
+    assert not [name for name in written(before, stamps(out)) if name.startswith("round-1/")]
+
+
+def test_a_prompt_with_neither_language_of_a_unit_goes_through(tmp_path: Path) -> None:
+    rows = [{"id": str(k), "prompts": {"en": f"say {k}", "es": f"di {k}", "de": f"sag {k}"}} for k in range(6)]
+    rows.append({"id": "lonely", "prompts": {"de": "sag mehr"}})
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    prompts = {"path": str(tmp_path / "p.jsonl"), "require": "any"}
+    done(recipe(tmp_path, prompts=prompts, rounds=1, evaluate=None), tmp_path / "out")
+    found = {e.id: e for e in last_pairs(tmp_path / "out", recipe_of(tmp_path / "out"))}
+    assert list(found["lonely"].prompts) == ["de"]
+    assert not found["lonely"].pairs
+    assert any(e.pairs for e in found.values())
+
+
+def test_training_prompts_without_gold_are_told_where_the_held_out_ones_have_it(tmp_path: Path) -> None:
+    for name, more in (("train", {}), ("test", {"gold": 3})):
+        rows = [{"id": f"{name}{k}", "prompts": {t: f"{name} {t} {k}" for t in ("en", "es", "de")}} for k in range(6)]
+        lines = [json.dumps(row | more) + "\n" for row in rows]
+        (tmp_path / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    evaluated = {"prompts": {"path": str(tmp_path / "test.jsonl")}, "quality": "number"}
+    given = {"prompts": {"path": str(tmp_path / "train.jsonl")}, "evaluate": evaluated, "rounds": 1}
+    data = done(recipe(tmp_path, **given), tmp_path / "out")
+    assert any("6 of 6 training prompts have no gold" in note for note in data.notes)
+    assert "quality" in data.results["lidr-round-1"]["es"]
+    assert "imbalance_accuracy" not in data.results["m0"]["es"]

@@ -233,7 +233,6 @@ def test_prompts_that_are_trained_on_are_not_evaluated_on(tmp_path):
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("pivot=fr", r"the pivot fr is none of the languages en, es; add it to them"),
         ("languages=[en, ru]", r"sandbox:train has no prompts in ru; it has en, "),
         ("prompts.path=sandbox:trian", r"is no part of the sandbox; did you mean train\?"),
         ("prompts.limit=1000000000", r"sandbox:train: the sandbox has .* ask for fewer with limit"),

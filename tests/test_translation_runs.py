@@ -87,8 +87,9 @@ def test_the_sections_words_reach_the_stage() -> None:
     tree = {
         "models": {"reference": "r", "policy": "p"},
         "prompts": {"path": "x.jsonl"},
-        "translate": {"max_tokens": 9, "directions": ["from_pivot", "to_pivot"], "model": {"path": "m", "name": "mt"}},
+        "translate": {"max_tokens": 9, "model": {"path": "m", "name": "mt"}},
     }
-    options = Recipe.model_validate(tree).translate.options(Recipe.model_validate(tree).models.reference, "policy")
+    recipe = Recipe.model_validate(tree)
+    options = recipe.translate.options(recipe.models.reference, "from_pivot", "to_pivot")
     assert (options.translator.model.path, options.translator.max_tokens, options.role) == ("m", 9, "mt")
     assert options.directions == ("from_pivot", "to_pivot")

@@ -77,6 +77,7 @@ def imbalance(
     """The better language's answer, translated, against the weaker one's own; and the other way round."""
     from polypref.stages import imbalance as stage
     from polypref.stages.about_translation import read_ids
+    from polypref.stages.pair_filters import STAGE
 
     options = options_of(
         stage.ImbalanceOptions,
@@ -87,6 +88,7 @@ def imbalance(
         language_check=switch(language_check, "--language-check"),
     )
     told: dict[str, Any] = {"pairs": 0, "dropped": 0}
+    reasons: Counter[str] = Counter()
     if options.translation_prompts or options.detect_translation_prompts:
         told["about_translation"] = Counter(list=0, detector=0)
 
@@ -94,9 +96,14 @@ def imbalance(
         ids: set[str] = set()
         for example in stage.imbalance(examples, options, context, told.get("about_translation")):
             told["pairs"] += len(example.pairs)
-            told["dropped"] += len(example.dropped)
+            for drop in example.dropped:
+                reasons[drop.reason] += drop.stage == STAGE
             ids.add(example.id)
             yield example
+        told["dropped"] = sum(reasons.values())
+        if not told["pairs"]:
+            counts = ", ".join(f"{n} {reason}" for reason, n in reasons.most_common() if n)
+            context.warn(f"no pair was made ({counts}); answers need translations both ways: polypref translate")
         if translation_prompts:
             stage.check_listed(options.translation_prompts, ids, translation_prompts.name, context.warn)
 

@@ -23,7 +23,9 @@ def evaluate_models(
     """Step name → its evaluation, for the reference, the policy, every round's model and the baselines."""
     section = shop.recipe.evaluate
     reference = shop.reference
+    on_training = imbalance_steps.worth(shop, rounds, held_out)
     out: dict[str, evaluating.Evaluation] = {}
+    shop.meet_the_unseen()
     if section is not None and held_out is not None:
         models = [reference, shop.policy, *(model for r in rounds for model in (*r.baselines, r.result))]
         for name, model in {model.name: model for model in models}.items():
@@ -31,7 +33,7 @@ def evaluate_models(
         for reward in _rewards(rounds):
             accuracy = _reward_accuracy(shop, section, held_out, reward, [reference, reward.policy])
             out[reward.policy.name] = out[reward.policy.name].merge(accuracy)
-    for found in (labelled_accuracy(shop, rounds), imbalance_steps.worth(shop, rounds)):
+    for found in (labelled_accuracy(shop, rounds), on_training):
         for name, figures in found.items():
             out[name] = out.get(name, evaluating.Evaluation()).merge(figures)
     return {name: evaluation for name, evaluation in out.items() if evaluation.values}
@@ -116,7 +118,7 @@ def _translated(shop: Workshop, track: Track, name: str, origins: tuple[str | No
     section = shop.recipe.translate
     if section is None:  # the recipe is refused without one
         return track
-    options = section.options(shop.answering(shop.policy), shop.policy.name)
+    options = section.options(shop.answering(shop.policy))
     return shop.translate(track, name, options.model_copy(update={"directions": ("to_pivot",), "origins": origins}))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -53,21 +54,30 @@ def find_lead(shop: Workshop, prompts: Track) -> Dominance | None:
     return found
 
 
+def listed_ids(shop: Workshop, prompts: Track) -> tuple[str, ...]:
+    """The ids of the recipe's prompts about translation, told where no prompt has them.
+
+    Raises:
+        InputError: the file cannot be read, or none of its ids is a prompt's.
+    """
+    section = shop.recipe.pair
+    if not isinstance(section, ImbalancePair) or not section.translation_prompts:
+        return ()
+    listed = section.translation_prompts
+    ids = read_ids(listed) if isinstance(listed, str) else listed
+    with shop.manifest.step(f"{prompts.prompts}/about-translation"):
+        known = {example.id for example in prompts.examples()}
+        pairing.check_listed(ids, known, listed if isinstance(listed, str) else "pair.translation_prompts", shop.note)
+    return ids
+
+
 def pair(
-    shop: Workshop, answered: Track, folder: str, section: ImbalancePair, start: Model
+    shop: Workshop, answered: Track, folder: str, section: ImbalancePair, start: Model, ids: tuple[str, ...]
 ) -> tuple[Track, dict[str, Any]]:
     """Translate the answers both ways with the round's model, and pair them; the statistics beside."""
     translate = shop.recipe.translate or Translate()
-    options = translate.options(shop.answering(start), start.name)
-    both = options.model_copy(update={"directions": ("to_pivot", "from_pivot")})
-    track = shop.translate(answered, f"{folder}/translate", both)
-    listed = section.translation_prompts
-    ids = read_ids(listed) if isinstance(listed, str) else listed
-    if ids:
-        known = {example.id for example in track.examples()}
-        where = listed if isinstance(listed, str) else "pair.translation_prompts"
-        with shop.manifest.step(f"{folder}/translation-prompts"):
-            pairing.check_listed(ids, known, where, shop.note)
+    options = translate.options(shop.answering(start), "to_pivot", "from_pivot")
+    track = shop.translate(answered, f"{folder}/translate", options)
     rule = section.options(shop.pivot, ids)
     settings = {**shop.identity(rule, pairing.VERSION), "identifier": shop.identifier(rule.language_check)}
 
@@ -81,10 +91,19 @@ def pair(
     return paired, summary
 
 
-def worth(shop: Workshop, rounds: Sequence[Round]) -> dict[str, evaluating.Evaluation]:
+def worth(shop: Workshop, rounds: Sequence[Round], held_out: Track | None) -> dict[str, evaluating.Evaluation]:
     """Name of a round's start → what its translations and its imbalance were worth, on the training prompts."""
     recipe = shop.recipe
     section = recipe.evaluate
+    if rounds and section and section.quality and held_out and isinstance(recipe.pair, ImbalancePair):
+        judged, others = ([e.gold is None for e in track.examples()] for track in (rounds[0].track, held_out))
+        if any(judged) and not any(others):
+            with shop.manifest.step("imbalance"):
+                shop.note(
+                    f"{sum(judged)} of {len(judged)} training prompts have no gold, as those that are evaluated have, "
+                    "so what the imbalance was worth is not judged; name their field with prompts.gold_key."
+                )
+            section = None
     out: dict[str, evaluating.Evaluation] = {}
     for now in rounds if isinstance(recipe.pair, ImbalancePair) else ():
         folder = f"round-{now.number}"
@@ -111,13 +130,16 @@ def _round_trip(shop: Workshop, now: Round, folder: str) -> evaluating.Evaluatio
     options = translation_quality.RoundTripOptions(
         **section.common(shop.answering(now.start)), limit=section.round_trip
     )
+    gave_up: list[str] = []
     return shop.measure(
         f"{folder}/round-trip",
-        now.track.texts(),
+        # Pairs change nothing of it.
+        dataclasses.replace(now.track, above=()),
         {
             **shop.identity(options, translation_quality.VERSION),
             "identifier": shop.identifier(options.language_check),
             "pivot": shop.pivot,
         },
-        lambda track: translation_quality.round_trip_evaluation(track.examples(), options, shop.context),
+        lambda track: translation_quality.round_trip_evaluation(track.examples(), options, shop.context, gave_up),
+        whole=lambda: not gave_up,
     )

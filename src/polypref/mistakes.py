@@ -61,6 +61,8 @@ def _sentence(path: Path, problems: Sequence[Mapping[str, Any]], model: type[Bas
     first = problems[0]
     if first["type"] == "extra_forbidden":
         known = fields_at(model, path[:-1])
+        if path[-1] in known:  # of another branch
+            return f"does not belong to this kind of {path[-2]}; leave it out"
         near = difflib.get_close_matches(path[-1], known, n=1)
         return "unknown key; " + (f"did you mean {near[0]}?" if near else "known: " + ", ".join(known))
     if first["type"] == "missing":
@@ -93,6 +95,8 @@ def fields_at(model: type[BaseModel], path: Path) -> list[str]:
     """The keys that a tree knows at a path; those of every branch where it may be one of several."""
     models = [model]
     for part in path:
+        if part.isdigit():  # a list's entry: the model is the list's
+            continue
         fields = [m.model_fields[part] for m in models if part in m.model_fields]
         models = [below for field in fields for below in _models_in(field.annotation)]
     return list(dict.fromkeys(name for m in models for name in m.model_fields))

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from polypref import registry
 from polypref.backends.base import ModelSpec, Options, Tag
 from polypref.errors import RecipeError, did_you_mean
 from polypref.recipe_sections import (
@@ -106,13 +107,59 @@ class Recipe(Options):
             raise ValueError(
                 f"pairs by imbalance compare one answer a language; generate.n is {self.generate.n}, say 1"
             )
-        ways = self.translate.directions if self.translate else None
-        if ways is not None and not {"to_pivot", "from_pivot"} <= set(ways):
-            raise ValueError("pairs by imbalance need translations both ways; leave translate.directions out")
+        if "reward" in self.model_fields_set:
+            raise ValueError("pairs by imbalance ask no reward; leave the section reward out")
+        if self.evaluate and (self.evaluate.reward_accuracy or self.evaluate.labelled):
+            raise ValueError(
+                "pairs by imbalance ask no reward, so there is no accuracy of one; leave evaluate.reward_accuracy and "
+                "evaluate.labelled out"
+            )
         if pair.dominant == "auto" and not (pair.probe.scorer or (self.evaluate and self.evaluate.quality)):
             raise ValueError("pair.dominant is auto, but nothing scores the probe; give pair.probe.scorer")
         if pair.dominant not in ("pivot", "auto", self.pivot, *self.languages) and self.languages:
             raise ValueError(f"pair.dominant is {pair.dominant}, which is none of languages; add it, or say auto")
+        return self
+
+    @model_validator(mode="after")
+    def _known_scorers(self) -> Recipe:
+        asked = {
+            "evaluate.quality": self.evaluate.quality if self.evaluate else None,
+            "alignment.scorer": self.alignment.scorer if self.alignment else None,
+            "pair.probe.scorer": self.pair.probe.scorer if isinstance(self.pair, ImbalancePair) else None,
+        }
+        for where, name in asked.items():
+            if name is not None and ":" not in name and name not in registry.SCORERS:
+                hint = did_you_mean(name, registry.SCORERS)
+                raise ValueError(f"{where} is {name!r}, which is no scorer; {hint}, or write package.module:Class")
+        return self
+
+    @model_validator(mode="after")
+    def _pivot_is_among_the_languages(self) -> Recipe:
+        if self.languages and self.pivot not in self.languages:
+            raise ValueError(f"the pivot {self.pivot} is none of languages ({', '.join(self.languages)}); add it")
+        return self
+
+    @model_validator(mode="after")
+    def _evaluated_languages_are_known(self) -> Recipe:
+        asked = self.evaluate.prompts.languages if self.evaluate and self.evaluate.prompts else ()
+        if asked and self.evaluate and self.languages:
+            spoken = (*self.languages, *self.evaluate.unseen)
+            if lost := [tag for tag in self.evaluate.unseen if tag not in asked]:
+                raise ValueError(
+                    f"evaluate.unseen holds {lost[0]}, which evaluate.prompts.languages leaves out; add it"
+                )
+            if more := [tag for tag in asked if tag not in spoken]:
+                raise ValueError(
+                    f"evaluate.prompts.languages holds {more[0]}, which the run does not train on; name it under "
+                    "evaluate.unseen"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _each_language_has_its_instruction(self) -> Recipe:
+        told = self.prompts.instruction
+        if isinstance(told, Mapping) and (lost := [tag for tag in self.languages if tag not in told]):
+            raise ValueError(f"prompts.instruction has no text for {', '.join(lost)}; add it")
         return self
 
     @model_validator(mode="after")
@@ -147,13 +194,10 @@ class Recipe(Options):
         if self.evaluate:
             asked["evaluate.reward_accuracy"] = self.evaluate.reward_accuracy
         for where, views in asked.items():
-            if "translated" not in views:
-                continue
-            ways = None if self.translate is None else self.translate.directions or ("to_pivot",)
-            if ways is None or "to_pivot" not in ways:
+            if "translated" in views and self.translate is None:
                 raise ValueError(
                     f"{where} holds translated, but nothing translates the answers into the pivot; add a section "
-                    "translate, such as translate: {directions: [to_pivot]}"
+                    "translate, such as translate: {method: tagged}"
                 )
         return self
 
@@ -231,6 +275,10 @@ def check_paths(recipe: Recipe, name: str) -> None:
     """
     wrong = []
     specs = {"models.policy": recipe.models.policy, "models.reference": recipe.models.reference}
+    for where, section in (("translate", recipe.translate), ("translate_prompts", recipe.translate_prompts)):
+        specs[f"{where}.model"] = section.model if section else None
+    if recipe.evaluate:
+        specs["evaluate.quality_model"] = recipe.evaluate.quality_model
     for where, spec in specs.items():
         if spec is None:
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, model_validator
 from pydantic import Tag as Branch
 
 from polypref.backends.base import ModelSpec, Options, Sampling, Tag
@@ -15,7 +15,7 @@ from polypref.stages.imbalance import ImbalanceOptions
 from polypref.stages.pair import BestWorstOptions
 from polypref.stages.pair_filters import FilterOptions
 from polypref.stages.prompts import PromptOptions
-from polypref.stages.translate import Directions, TranslateOptions
+from polypref.stages.translate import TranslateOptions
 from polypref.stages.views import PREFIX, Prefix, View
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -112,20 +112,15 @@ class Translating(TranslatorOptions):
 
 
 class Translate(Translating):
-    """Who translates the answers, and which way."""
+    """Who translates the answers: both ways for pairs by imbalance, else into the pivot for the translated view."""
 
-    directions: Directions | None = Field(
-        None,
-        description="left out: both ways for pairs by imbalance, else to_pivot, which the translated view needs; "
-        "from_pivot: into each other language that has a prompt",
-    )
     round_trip: int = Field(
         100, ge=0, description="translations a language that are translated back, for their chrF; 0: none"
     )
 
-    def options(self, model: ModelSpec, name: str) -> TranslateOptions:
-        """The stage's options; the model ``name`` translates where the section names none of its own."""
-        return TranslateOptions(**self.common(model), role=self.role(name), directions=self.directions or ("to_pivot",))
+    def options(self, model: ModelSpec, *directions: str) -> TranslateOptions:
+        """The stage's options; ``model`` translates, as the policy, where the section names none of its own."""
+        return TranslateOptions(**self.common(model), role=self.role("policy"), directions=directions or ("to_pivot",))
 
 
 class PromptTranslation(Translating):
@@ -167,6 +162,10 @@ class Probe(Options):
     scorer_model: ModelSpec | None = Field(None, description="the model of a scorer that needs one")
 
 
+Id = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+"""An example's id; a whole number is taken as its digits, as in a JSON file of ids."""
+
+
 class ImbalancePair(FilterOptions):
     """How answers become pairs: the leading language's answer, translated, against the other language's own, and the
     other way round (LIDR)."""
@@ -179,7 +178,7 @@ class ImbalancePair(FilterOptions):
     pivot_pairs: Literal["all", "one"] = Field(
         "all", description="all: one for each target language, as in the paper; one: that of the last, as released"
     )
-    translation_prompts: str | tuple[str, ...] = Field(
+    translation_prompts: str | tuple[Id, ...] = Field(
         (), description="prompts that are about translation: their ids, or a JSON file of them"
     )
     detect_translation_prompts: bool = Field(False, description="find such prompts by their words as well")

@@ -48,9 +48,11 @@ def run(
             prompts, held_out, pivot_prompts = inputs.prompt_tracks(shop)
             shop.policy = _align(shop, pivot_prompts)
             prompts = inputs.with_translated_prompts(shop, prompts)
+            ids = imbalance_steps.listed_ids(shop, prompts)
             lead = imbalance_steps.find_lead(shop, prompts)
+            manifest.content["pivot"] = shop.pivot
             prompts = dataclasses.replace(prompts, pivot=shop.pivot)
-            rounds = list(_rounds(shop, prompts))
+            rounds = list(_rounds(shop, prompts, ids))
             evaluations = evaluation.evaluate_models(shop, rounds, held_out)
             manifest.close()
             return reporting.publish(shop, rounds, evaluations, lead)
@@ -88,7 +90,7 @@ def _align(shop: Workshop, prompts: Track | None) -> Model:
     return steps.train(shop, track, "alignment", section.name, section.train, shop.reference, shop.reference)[0]
 
 
-def _rounds(shop: Workshop, prompts: Track) -> Iterator[Round]:
+def _rounds(shop: Workshop, prompts: Track, about_translation: tuple[str, ...]) -> Iterator[Round]:
     recipe = shop.recipe
     start, before = shop.policy, shop.reference
     for number in range(1, recipe.rounds + 1):
@@ -97,7 +99,7 @@ def _rounds(shop: Workshop, prompts: Track) -> Iterator[Round]:
         answered = steps.generate(shop, prompts, folder, number, recipe.generate, models)
         if isinstance(recipe.pair, ImbalancePair):
             reward = None
-            paired, summary = imbalance_steps.pair(shop, answered, folder, recipe.pair, start)
+            paired, summary = imbalance_steps.pair(shop, answered, folder, recipe.pair, start, about_translation)
             track = paired
         else:
             reward = Reward(
@@ -142,8 +144,8 @@ def _by_reward(
     """Best against worst by an implicit reward: the track that trains, the one with all views, and the statistics."""
     recipe = shop.recipe
     # Translations that only the evaluation asks for are not made of the training answers.
-    if recipe.translate and ("translated" in recipe.reward.views or recipe.translate.directions):
-        options = recipe.translate.options(shop.answering(start), start.name)
+    if recipe.translate and "translated" in recipe.reward.views:
+        options = recipe.translate.options(shop.answering(start))
         answered = shop.translate(answered, f"{folder}/translate", options)
     track = answered
     for view in recipe.reward.views:

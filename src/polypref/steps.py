@@ -66,7 +66,7 @@ def refuse_nothing(paired: Track, folder: str, summary: Mapping[str, Mapping[str
     if not sum(int(figures.get("pairs", 0)) for figures in summary.values()):
         raise InputError(
             f"{folder} gives no pair in any language ({_reasons(paired)}), so there is nothing to train on; "
-            "mend the filters under pair, or the generation"
+            "mend the filters under pair, the translation, or the generation"
         )
 
 

@@ -77,9 +77,15 @@ class Workshop:
     def speak(self, languages: Sequence[str], pivot: str) -> None:
         """Fix the languages that the run trains on, and which of them leads, once prompts or a probe have told."""
         self.languages, self.pivot = tuple(languages), pivot
-        self.manifest.content["pivot"] = pivot
+        self._open(self.languages)
+
+    def meet_the_unseen(self) -> None:
+        """From here on languages are told apart among those too that are only evaluated."""
+        self._open((*self.languages, *self.unseen))
+
+    def _open(self, languages: tuple[str, ...]) -> None:
         self.context, self.opener = registry.context(
-            (*self.languages, *self.unseen), pivot, self.recipe.language_identifier, self.progress, self.note
+            languages, self.pivot, self.recipe.language_identifier, self.progress, self.note
         )
 
     def note(self, message: str) -> None:
@@ -210,15 +216,26 @@ class Workshop:
         )
 
     def measure(
-        self, name: str, track: Track, settings: Any, work: Callable[[Track], evaluating.Evaluation]
+        self,
+        name: str,
+        track: Track,
+        settings: Any,
+        work: Callable[[Track], evaluating.Evaluation],
+        whole: Callable[[], bool] = lambda: True,
     ) -> evaluating.Evaluation:
-        """What ``work`` finds in a track, kept in ``<name>.json`` beside the key of what it was made from."""
+        """What ``work`` finds in a track, kept in ``<name>.json`` beside the key of what it was made from.
+
+        Args:
+            whole: asked afterwards; what is not whole is found anew by the next run.
+        """
         path, key = self.out / f"{name}.json", digest([track.content(), settings])
         with self.manifest.step(name) as step:
             found = kept(path, key)
             step.update(worked=found is None)
             if found is None:
-                found = keep(path, key, work(track).to_json())
+                found = work(track).to_json()
+                if whole():
+                    keep(path, key, found)
                 self.opener.close()
         return evaluating.Evaluation.from_json(found)
 

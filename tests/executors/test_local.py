@@ -229,7 +229,8 @@ def test_a_new_language_touches_no_wider_unit_but_the_whole_ones(tmp_path):
     assert lay(dataclasses.replace(again, beside=()), above, "pair", scope="whole") == 3
 
 
-def test_only_what_failed_of_a_wider_unit_is_worked_on_again(tmp_path):
+@pytest.mark.parametrize(("error", "again"), [("failed: the server", 1), ("wrong_language: de", 0)])
+def test_of_a_wider_unit_only_the_translations_that_a_server_gave_up_are_made_again(tmp_path, error, again):
     on = track(tmp_path)
     lay(on, Drawing())
     on = on.over("generate")
@@ -240,7 +241,7 @@ def test_only_what_failed_of_a_wider_unit_is_worked_on_again(tmp_path):
             for example in examples:
                 have = {c.id for c in example.candidates}
                 new = [
-                    Candidate(f"{c.id}>", lang, "x", parent=c.id, error="no" if c.id in bad else None)
+                    Candidate(f"{c.id}>", lang, "x", parent=c.id, error=error if c.id in bad else None)
                     for c in example.candidates
                     if c.parent is None and f"{c.id}>" not in have
                 ]
@@ -251,6 +252,7 @@ def test_only_what_failed_of_a_wider_unit_is_worked_on_again(tmp_path):
 
     lay(on, failing({"0/en/1"}), "translate", scope="with_pivot", retry=True)
     asked.clear()
-    assert lay(on, failing(()), "translate", scope="with_pivot", retry=True) == 1
-    assert asked == ["0/en/1>"]
-    assert not any(c.error for e in on.over("translate", "with_pivot").examples() for c in e.candidates)
+    assert lay(on, failing(()), "translate", scope="with_pivot", retry=True) == again
+    assert asked == ["0/en/1>"] * again
+    made = [c for e in on.over("translate", "with_pivot").examples() for c in e.candidates]
+    assert [c.error for c in made if c.error] == [error] * (1 - again)

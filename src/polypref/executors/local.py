@@ -64,8 +64,14 @@ def _unit(track: Track, layer: Layer, name: str, index: int, key: str) -> bool:
 
 
 def _failed(before: Example, after: Example) -> set[str]:
-    """The candidates that this layer added and that failed; those that the user brought are not ours to draw."""
-    return {c.id for c in after.candidates if c.error is not None} - {c.id for c in before.candidates}
+    """The candidates that this layer added and that failed; those that the user brought are not ours to draw.
+
+    Of translations only those that a server gave up: what came back in another language, say, comes back so again.
+    """
+    lost = [c for c in after.candidates if c.error is not None]
+    return {c.id for c in lost if c.parent is None or c.error.partition(":")[0] == "failed"} - {
+        c.id for c in before.candidates
+    }
 
 
 def _gave_up(before: Example, after: Example) -> list[Drop]:

@@ -73,7 +73,7 @@ def imbalance(
             source = _about(example, listed, options)
             if source is not None:
                 found[source] += 1
-            yield _paired(example, options, source is not None, reasons)
+            yield _paired(example, options, source is not None, reasons, context.languages)
         done += len(chunk)
         context.progress("pair", done, None)
 
@@ -123,12 +123,16 @@ def _likeness(unknown: Sequence[str], known: Collection[str]) -> str:
     return f"the examples have ids such as {next(iter(known), '')!r}: name another list, or leave it out"
 
 
-def _paired(example: Example, options: ImbalanceOptions, untranslated: bool, reasons: Reasons) -> Example:
+def _paired(
+    example: Example, options: ImbalanceOptions, untranslated: bool, reasons: Reasons, languages: Sequence[str]
+) -> Example:
     pivot = options.pivot
     pairs: list[Pair] = []
     pivot_pairs: list[Pair] = []
     drops: list[Drop] = []
     spoken = candidate_languages(example)
+    if options.pivot_pairs == "one":  # the last in the run's order, whatever the example's own
+        spoken = sorted(spoken, key=lambda tag: languages.index(tag) if tag in languages else len(languages))
     for lang in spoken:
         if lang == pivot:
             continue

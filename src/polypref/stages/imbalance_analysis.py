@@ -15,7 +15,7 @@ from polypref.stages.evaluate import Evaluation
 from polypref.stages.imbalance import Quartet, quartet
 from polypref.stages.pair_filters import Reasons, candidate_languages
 
-VERSION: int = 1
+VERSION: int = 2
 
 ACCURACY, BETTER, WORSE = "imbalance_accuracy", "imbalance_better", "imbalance_worse"
 OWN, TRANSLATED = "own_quality", "translated_quality"
@@ -50,7 +50,10 @@ def analyse(examples: Iterable[Example], score: str, pivot: str) -> Evaluation:
                 _score(example, candidate, score)
                 for candidate in (found.answer, found.into_target, found.pivot_answer, found.into_pivot)
             )
-            for metric, value in _verdict(into_target, answer).items():
+            # Of a prompt about translation the untranslated answer is chosen, as its pair says.
+            pair = next((p for p in example.pairs if p.lang == lang), None)
+            chosen = into_target if pair is None else _score(example, example.candidate(pair.chosen), score)
+            for metric, value in _verdict(chosen, answer).items():
                 out.add(metric, lang, example.id, value)
             out.add(OWN, lang, example.id, answer)
             out.add(TRANSLATED, lang, example.id, into_target)

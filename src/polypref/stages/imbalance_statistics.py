@@ -29,8 +29,8 @@ def imbalance_statistics(examples: Iterable[Example]) -> dict[str, dict[str, Any
         for lang in candidate_languages(example):
             tallies.setdefault(lang, _Tally()).prompts += 1
         for drop in example.dropped:
-            if drop.stage == STAGE and drop.lang in tallies:
-                tallies[drop.lang].dropped[drop.reason] += 1
+            if drop.stage == STAGE and drop.lang is not None:
+                tallies.setdefault(drop.lang, _Tally()).dropped[drop.reason] += 1
         texts = {c.id: c.text for c in example.candidates}
         for pair in example.pairs:
             tallies[pair.lang].gaps.append(len(texts[pair.chosen]) - len(texts[pair.rejected]))

@@ -29,12 +29,17 @@ class RoundTripOptions(TranslatingOptions):
     limit: int = Field(100, gt=0, description="translations a language, the first of each example")
 
 
-def round_trip_evaluation(examples: Iterable[Example], options: RoundTripOptions, context: Context) -> Evaluation:
+def round_trip_evaluation(
+    examples: Iterable[Example], options: RoundTripOptions, context: Context, gave_up: list[str] | None = None
+) -> Evaluation:
     """How the pivot's answers that were translated come back, under the language that they were translated into.
 
     ``round_trip_chrf`` is 0 to 100, ``translation_failed`` 1 where either way failed, else 0; one value an example.
     The translations are those that the examples have; only the way back is made here. A round trip that failed has no
     chrF.
+
+    Args:
+        gave_up: is told the translations that a server gave up, which another call may well get.
     """
     translating = Translating(options, context)
     out = Evaluation()
@@ -43,7 +48,10 @@ def round_trip_evaluation(examples: Iterable[Example], options: RoundTripOptions
         there = [(e, child) for e, _, child in chunk if live(child) and child.text.strip()]
         back = iter(translating.translate([Text(c.id, c.text, c.lang, context.pivot, e) for e, c in there]))
         for example, parent, child in chunk:
-            again = next(back).text if live(child) and child.text.strip() else None
+            returned = next(back) if live(child) and child.text.strip() else None
+            again = None if returned is None else returned.text
+            if gave_up is not None and returned is not None and returned.reason == "failed":
+                gave_up.append(child.id)
             out.add(FAILED, child.lang, example.id, float(again is None))
             out.add(METRIC, child.lang, example.id, None if again is None else chrf(again, parent.text))
         done += len(chunk)

@@ -77,7 +77,10 @@ def apply(before: Example, row: Mapping[str, Any]) -> Example:
     if row.get("pairs") is not None:
         value["pairs"] = row["pairs"]
     value["dropped"] = [*(value["dropped"] or ()), *(row.get("dropped") or ())]
-    return parse_example(value)
+    if value["prompts"]:
+        return parse_example(value)
+    # A language's part of an example that has no prompt in it, nor in the pivot, has none; a whole example has one.
+    return dataclasses.replace(parse_example({**value, "prompts": {"en": ""}}), prompts={})
 
 
 def project(example: Example, lang: str, pivot: str) -> Example:
