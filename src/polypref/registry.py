@@ -104,10 +104,12 @@ class Opener:
     Models of one process are kept only as long as the same step needs them; ``close`` frees their memory.
     """
 
-    def __init__(self, languages: tuple[str, ...], pivot: str, identifier: str = "lingua") -> None:
+    def __init__(
+        self, languages: tuple[str, ...], pivot: str, identifier: str = "lingua", memory: Memory | None = None
+    ) -> None:
         self.languages, self.pivot, self.identifier = languages, pivot, identifier
         self._open: dict[Any, Any] = {}
-        self._translated = Memory()
+        self.memory = Memory() if memory is None else memory
 
     def __call__(self, role: Role, spec: Any) -> Any:
         key = (role, spec.model_dump_json() if hasattr(spec, "model_dump_json") else spec)
@@ -135,7 +137,7 @@ class Opener:
         """A translator that remembers what any translator of this opener has translated, since it was made."""
         made = backend("translator", spec.method)
         asked = made(self("generator", spec.model), spec) if spec.method == "tagged" else made(spec)
-        return RememberingTranslator(asked, self._translated)
+        return RememberingTranslator(asked, self.memory)
 
     def close(self) -> None:
         """Let go of every open model; the language identifier stays, it is small and slow to open."""
@@ -153,9 +155,10 @@ def context(
     identifier: str = "lingua",
     progress: Progress = silent,
     warn: Callable[[str], None] = lambda message: None,
+    memory: Memory | None = None,
 ) -> tuple[Context, Opener]:
-    """A context for a stage, and the opener to close afterwards."""
-    opener = Opener(languages, pivot, identifier)
+    """A context for a stage, and the opener to close afterwards; ``memory`` holds what was translated before."""
+    opener = Opener(languages, pivot, identifier, memory)
     return Context(opener, languages, pivot, progress, warn, opener.close), opener
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from polypref import registry
 from polypref.backends.base import Context, ModelSpec, Options, Progress
+from polypref.backends.translation import Memory
 from polypref.executors.local import Layer, Work, map_units
 from polypref.recipe import Recipe
 from polypref.records import Example
@@ -65,6 +66,7 @@ class Workshop:
         self.recipe, self.out, self.manifest = recipe, out, manifest
         self.progress = progress
         self._warned: set[str] = set()
+        self._memory = Memory()  # so that each text is translated once in a run
         self._warn = warn
         self.reference = Model(recipe.reference_name, recipe.reference)
         # Where an alignment makes the policy, it is known once that is done.
@@ -85,7 +87,12 @@ class Workshop:
 
     def _open(self, languages: tuple[str, ...]) -> None:
         self.context, self.opener = registry.context(
-            languages, self.pivot, self.recipe.language_identifier, self.progress, self.note
+            languages,
+            self.pivot,
+            self.recipe.language_identifier,
+            self.progress,
+            self.note,
+            self._memory,
         )
 
     def note(self, message: str) -> None:
