@@ -125,6 +125,9 @@ def test_findings_tell_the_failures_too():
                 "reward_accuracy_x_policy_samples_stderr": 0.01,
                 "reward_accuracy_x_policy_samples_n": 50,
                 "reward_accuracy_x_reference_samples": 0.9,
+                "reward_accuracy_y_policy_samples": 0.8,
+                "reward_accuracy_y_policy_samples_n": 50,
+                "reward_accuracy_y_reference_samples": 0.8,
             }
         },
     }
@@ -136,8 +139,9 @@ def test_findings_tell_the_failures_too():
         ("plain", "In German the change from a to b is within its 95% interval of zero."),
         (
             "watch",
-            "Reward accuracy, x view of c: 30.0% on the policy's own samples, 90.0% on the reference's: the reward is "
-            "blind to mistakes that its policy prefers (mean over 1 language with at least 10 prompts).",
+            "Reward accuracy of c on the policy's own samples and on the reference's: x view 30.0% and 90.0%; "
+            "y view 80.0% and 80.0%: the reward is blind to mistakes that its policy prefers "
+            "(mean over 1 language with at least 10 prompts).",
         ),
         ("watch", "More answers leave the prompt's language from a to b in Spanish."),
         ("watch", "Answers grow by more than a quarter from a to b in Spanish."),

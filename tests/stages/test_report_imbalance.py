@@ -287,7 +287,7 @@ def test_a_mean_over_languages_leaves_the_unseen_out() -> None:
 
     results = {"a": {"es": both(0.6, 0.8), "fr": both(0.0, 0.1)}}
     [found] = [f for f in findings(results, [], unseen=("fr",)) if "own samples" in f.text]
-    assert "60.0% on the policy's own samples, 80.0% on the reference's" in found.text
+    assert "x view 60.0% and 80.0%" in found.text
     assert "mean over 1 language" in found.text
     [low] = [f for f in findings({"a": {"fr": both(0.0, 0.1)}}, [], unseen=("fr",)) if "chance" in f.text]
     assert low.text.endswith("is not above chance in French (unseen).")

@@ -17,7 +17,7 @@ from polypref.stages.report_words import Finding, findings, headline, whole_way
 if TYPE_CHECKING:
     from rich.table import Table
 
-VERSION: int = 2
+VERSION: int = 3
 
 SECRET = re.compile(r"(^|_)(api_key|secret|password|passwd|access_token|hf_token|auth|authorization)$", re.IGNORECASE)
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")

@@ -182,8 +182,11 @@ def _imbalance(results: Mapping[str, Figures], unseen: Collection[str]) -> list[
 
 
 def _blind_spots(results: Mapping[str, Figures], unseen: Collection[str]) -> list[Finding]:
+    """One finding a reward: every view on the policy's own samples and on the reference's."""
     out = []
     for step, by_language in results.items():
+        views: dict[str, tuple[float, float]] = {}
+        over: set[int] = set()
         for metric in metrics_of({step: by_language}):
             if not metric.startswith("reward_accuracy_") or not metric.endswith(POLICY):
                 continue
@@ -192,17 +195,27 @@ def _blind_spots(results: Mapping[str, Figures], unseen: Collection[str]) -> lis
             seen = [f for tag, f in by_language.items() if tag not in unseen]
             told = [f for f in seen if (f.get(f"{metric}_n") or 0) >= FEWEST]
             both = [(f[metric], f[other]) for f in told if None not in (f.get(metric), f.get(other))]
-            if not both:
-                continue
-            own, theirs = (sum(float(v) for v in side) / len(both) for side in zip(*both, strict=True))
-            view = label_of(metric.removesuffix(POLICY))
-            text = f"{view} of {name_of(step)}: {number(own, True)}% on the policy's own samples"
-            blind = own < theirs - 0.02
-            tail = ": the reward is blind to mistakes that its policy prefers" if blind else ""
-            over = f"mean over {len(both)} language{'s' * (len(both) > 1)} with at least {FEWEST} prompts"
-            text += f", {number(theirs, True)}% on the reference's{tail} ({over})."
-            out.append(Finding("watch" if blind else "plain", text))
+            if both:
+                own, theirs = (sum(float(v or 0.0) for v in side) / len(both) for side in zip(*both, strict=True))
+                views[label_of(metric.removesuffix(POLICY))] = own, theirs
+                over.add(len(both))
+        if views:
+            out.append(_blind_spot(name_of(step), views, over))
     return out
+
+
+def _blind_spot(step: str, views: Mapping[str, tuple[float, float]], over: Collection[int]) -> Finding:
+    blind = any(own < theirs - 0.02 for own, theirs in views.values())
+    tail = ": the reward is blind to mistakes that its policy prefers" if blind else ""
+    few, many = min(over), max(over)
+    counted = f"{few} language{'s' * (few > 1)}" if few == many else f"{few} to {many} languages"
+    mean = f"mean over {counted} with at least {FEWEST} prompts"
+    each = "; ".join(
+        f"{view.partition(', ')[2] or view} {number(own, True)}% and {number(theirs, True)}%"
+        for view, (own, theirs) in views.items()
+    )
+    text = f"Reward accuracy of {step} on the policy's own samples and on the reference's: {each}{tail} ({mean})."
+    return Finding("watch" if blind else "plain", text)
 
 
 def _accuracies(results: Mapping[str, Figures], unseen: Collection[str]) -> list[Finding]:
