@@ -19,16 +19,16 @@ M1 = "James-WYang/LIDR_M1_Meta-Llama-3-8B-Instruct_en_es_ru_de_fr"
 
 
 def test_the_table_is_well_formed():
-    """17 checkpoints, each id once; what a repository's name says of itself is what the table says of it."""
-    assert len(RELEASED) == 17
-    assert len({found.hub for found in RELEASED.values()}) == 17
+    """19 checkpoints, each id once; what a repository's name says of itself is what the table says of it."""
+    assert len(RELEASED) == 19
+    assert len({found.hub for found in RELEASED.values()}) == 19
     for name, found in RELEASED.items():
         assert re.fullmatch(r"[a-z0-9-]+", name)
         assert re.fullmatch(r"[\w.-]+/[\w.-]+", found.hub)
         assert found.languages == tuple(map(languages.normalise, found.languages))
         assert found.paper == (LIDR if name.startswith("lidr") else ICR)
         if found.base:
-            stage, told = re.fullmatch(r"LIDR_(?:Multilingual_Reasoning_)?(M[01])_(.+)", found.repository).groups()
+            stage, told = re.fullmatch(r"(?:LIDR|ICR)_(?:Multilingual_Reasoning_)?(M[01])_(.+)", found.repository).groups()
             assert stage in found.what
             assert name.endswith(stage.lower())
             assert told.startswith(found.base.partition("/")[2])

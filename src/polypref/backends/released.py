@@ -1,4 +1,4 @@
-"""Checkpoints that others have released, by short names: LIDR's, and what ICR starts from. None of them was run here.
+"""Checkpoints that others have released, by short names: LIDR's and ICR's. None of them was run here.
 
 LIDR's ids stand in its authors' repository, ZNLP/Language-Imbalance-Driven-Rewarding. Their M0 and M1 name the model
 whose answers were trained on, as we read it: their evaluation sets the base, M0 and M1 side by side. So their M0 is
@@ -49,10 +49,23 @@ def _lidr(repository: str, what: str, base: str, languages: str) -> Released:
     return Released(f"James-WYang/{repository}", what, base, tuple(languages.split()), LIDR)
 
 
+def _icr(number: str, what: str) -> Released:
+    """The name stands in the authors' evaluation script, its owner is LIDR's; no page of it was found."""
+    return Released(
+        f"James-WYang/ICR_{number}_Llama-3-Base-8B-SFT-DPO_en_es_ru_de_fr",
+        f"{what}, id not confirmed,",
+        "princeton-nlp/Llama-3-Base-8B-SFT-DPO",
+        ("en", "es", "ru", "de", "fr"),
+        ICR,
+    )
+
+
 RELEASED: Final[dict[str, Released]] = {
     "icr-llama-3-8b-sft": Released("princeton-nlp/Llama-3-Base-8B-SFT", "reference", None, ("en",), ICR),
     "icr-llama-3-8b-sft-dpo": Released("princeton-nlp/Llama-3-Base-8B-SFT-DPO", "policy", None, ("en",), ICR),
     "icr-llama-3-8b-sft-kto": Released("princeton-nlp/Llama-3-Base-8B-SFT-KTO", "policy", None, ("en",), ICR),
+    "icr-llama-3-8b-m0": _icr("M0", FIRST),
+    "icr-llama-3-8b-m1": _icr("M1", SECOND),
     "lidr-llama-3-8b-m0": _lidr("LIDR_M0_Meta-Llama-3-8B-Instruct_en_es_ru_de_fr", FIRST, LLAMA_3, "en es ru de fr"),
     "lidr-llama-3-8b-m1": _lidr("LIDR_M1_Meta-Llama-3-8B-Instruct_en_es_ru_de_fr", SECOND, LLAMA_3, "en es ru de fr"),
     "lidr-llama-3-8b-th-bn-sw-m0": _lidr("LIDR_M0_Meta-Llama-3-8B-Instruct_en_th_bn_sw", FIRST, LLAMA_3, "en th bn sw"),
