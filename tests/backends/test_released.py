@@ -28,7 +28,9 @@ def test_the_table_is_well_formed():
         assert found.languages == tuple(map(languages.normalise, found.languages))
         assert found.paper == (LIDR if name.startswith("lidr") else ICR)
         if found.base:
-            stage, told = re.fullmatch(r"(?:LIDR|ICR)_(?:Multilingual_Reasoning_)?(M[01])_(.+)", found.repository).groups()
+            stage, told = re.fullmatch(
+                r"(?:LIDR|ICR)_(?:Multilingual_Reasoning_)?(M[01])_(.+)", found.repository
+            ).groups()
             assert stage in found.what
             assert name.endswith(stage.lower())
             assert told.startswith(found.base.partition("/")[2])
