@@ -500,7 +500,8 @@ def test_it_works_in_another_thread_and_twice() -> None:
 
 
 INTERRUPTED = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started deaf to it
 from polypref.backends.base import ModelSpec, Request, Sampling
 from polypref.backends.openai import OpenAIGenerator
 generator = OpenAIGenerator(ModelSpec(path="tiny", url=sys.argv[1]))
