@@ -15,6 +15,9 @@ from polypref.errors import InputError
         ("pt_BR", "pt-BR"),
         ("Spanish", "es"),
         ("swahili", "sw"),
+        ("arb_Arab", "ar"),
+        ("swh", "sw"),
+        ("hrv", "hr"),
     ],
 )
 def test_codes_and_names_become_tags(code, tag):

@@ -22,7 +22,8 @@ def normalise(code: str) -> str:
 
     try:
         if langcodes.tag_is_valid(code):
-            return langcodes.standardize_tag(code)
+            # The code that FLORES and others have for a language's usual form (arb, swh) is that language's (ar, sw).
+            return langcodes.standardize_tag(code, macro=True)
         if not NAME.fullmatch(code):
             raise LookupError(code)
         found = langcodes.find(code, language="en")

@@ -354,7 +354,7 @@ def test_alpaca_history_and_system_are_earlier_turns(tmp_path: Path) -> None:
         ({"prompt": "Hi", "chosen": "a", "rejected": [assistant("b")]}, "must both be strings"),
         ({"prompt": [user("Hi")], "chosen": [user("a")], "rejected": [user("b")]}, "chosen must end with a message of"),
         ({"prompt": [assistant("Hi")], "chosen": "a", "rejected": "b"}, "prompt ends with a turn of 'assistant'"),
-        ({"chosen": "\n\nHuman: Hi\n\nAssistant: a", "rejected": "\n\nHuman: Hi\n\nAssistant: b"}, "a transcript"),
+        ({"chosen": "\n\nH: Hi\n\nA: a", "rejected": "\n\nH: Hi\n\nA: b"}, "a transcript"),
         ({"chosen": "a", "rejected": "b"}, "prompt is missing"),
         ({"prompt": "Hi", "chosen": "a", "rejected": "b", "score_chosen": "8"}, 'score_chosen is "8"'),
         ({"prompt": "Hi", "chosen": "a", "rejected": "b", "language": "xx-klingon"}, "'xx-klingon' is no language"),
@@ -496,6 +496,7 @@ def test_everything_left_out_is_counted(tmp_path: Path) -> None:
         duplicates={"en": 1},
         same_text={"en": 1},
         dropped={"empty_prompt": {"en": 1}},
+        places={"empty_prompt": ("en.jsonl:4",)},
     )
     assert len(warnings) == len(summary.remarks()) == 6
     with_pivot, _ = read(tmp_path, require="pivot", pivot="es")
@@ -639,7 +640,9 @@ SAMPLES = {
 }
 
 
-@pytest.mark.parametrize("shape", ["wire", "per_language", "columns", "preference", "ranking"])
+@pytest.mark.parametrize(
+    "shape", ["wire", "per_language", "columns", "preference", "hh", "ranking", "pointwise", "labelled"]
+)
 def test_the_samples_of_the_page_are_read_as_it_says(tmp_path: Path, shape: str) -> None:
     for name, text in SAMPLES[shape].items():
         (tmp_path / name).write_text(text, encoding="utf-8")
@@ -647,5 +650,6 @@ def test_the_samples_of_the_page_are_read_as_it_says(tmp_path: Path, shape: str)
     examples, summary = read(path, require="any")
     assert summary.shape == shape
     assert len(examples) == (1 if shape == "ranking" else 2)
-    assert summary.languages == (("en",) if shape == "ranking" else ("en", "es"))
-    assert summary.pairs == {"preference": 3, "ranking": 1}.get(shape, 0)
+    assert summary.languages == (("en",) if shape in ("hh", "ranking", "pointwise", "labelled") else ("en", "es"))
+    assert summary.pairs == {"preference": 3, "hh": 2, "ranking": 1}.get(shape, 0)
+    assert summary.labels == {"pointwise": 3, "labelled": 7}.get(shape, 0)

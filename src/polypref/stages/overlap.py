@@ -49,7 +49,7 @@ def normalise_text(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
 
 
-def _said(prompt: Sequence[Message]) -> str:
+def said_in(prompt: Sequence[Message]) -> str:
     """What a prompt says beside its system message."""
     return normalise_text("\n".join(str(message["content"]) for message in prompt if message["role"] != "system"))
 
@@ -61,14 +61,14 @@ def find_overlap(train: Iterable[Example], evaluation: Iterable[Example]) -> Ove
     for example in evaluation:
         evaluation_ids.add(example.id)
         for tag, prompt in plain(example).prompts.items():
-            by_text.setdefault(_said(prompt), (example.id, tag))
+            by_text.setdefault(said_in(prompt), (example.id, tag))
     by_text.pop("", None)
     ids, texts = [], []
     for example in train:
         if example.id in evaluation_ids:
             ids.append(example.id)
         for tag, prompt in plain(example).prompts.items():
-            said = _said(prompt)
+            said = said_in(prompt)
             if said in by_text:
                 texts.append(SharedText(example.id, tag, *by_text[said], text=said[:80]))
     return Overlap(tuple(ids), tuple(texts))

@@ -12,7 +12,7 @@ import gzip
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -46,10 +46,10 @@ class Source:
 def recognise(word: str) -> str | None:
     """The tag of a word that plainly is a language, else None: stricter than ``languages.normalise``.
 
-    ``dev``, ``all`` and ``labels`` name languages too, so a three-letter code counts only with a script or with
-    speakers in CLDR, and a name only when it is the language's English name.
+    ``dev``, ``all``, ``labels`` and ``bench`` name languages too, so a three-letter code counts only with a script or
+    with speakers in CLDR, and a name only when it is the English name of a language with speakers there.
 
-    >>> recognise("es"), recognise("deu_Latn"), recognise("Swahili"), recognise("dev"), recognise("labels")
+    >>> recognise("es"), recognise("deu_Latn"), recognise("Swahili"), recognise("dev"), recognise("bench")
     ('es', 'de', 'sw', None, None)
     """
     import langcodes
@@ -58,11 +58,19 @@ def recognise(word: str) -> str | None:
         tag = languages.normalise(word)
     except InputError:
         return None
+    spoken = langcodes.Language.get(tag).speaking_population() > 0
     if not langcodes.tag_is_valid(word):
-        return tag if languages.name(tag).casefold() == word.casefold() else None
+        return tag if spoken and languages.name(tag).casefold() == word.casefold() else None
     language = langcodes.Language.get(word)
     plain = len(word) == 2 or language.script is not None or language.territory is not None
-    return tag if plain or langcodes.Language.get(tag).speaking_population() > 0 else None
+    return tag if plain or spoken else None
+
+
+def broad(tag: str) -> str:
+    """The language of a tag, of a macrolanguage the macrolanguage: ``arb-Arab`` and ``ar`` are both ``ar``."""
+    import langcodes
+
+    return langcodes.Language.get(langcodes.standardize_tag(tag, macro=True)).language or tag
 
 
 def language_in_name(stem: str) -> str | None:
@@ -98,7 +106,8 @@ def pattern_regex(pattern: str) -> re.Pattern[str]:
 def find_sources(path: str, pattern: str | None) -> tuple[list[Source], tuple[str, ...]]:
     """The sources that a path names, in the order of their names, and the data files left aside.
 
-    ``path`` is a file, a folder, or a path with ``{lang}`` in it; ``pattern`` says how a folder's files are called.
+    ``path`` is a file, a folder, or a path with ``{lang}`` in it; ``pattern`` says how a folder's files are called. A
+    folder without files may hold a folder a language instead, with one file in each.
 
     Raises:
         InputError: nothing is there, or a pattern's language is none.
@@ -113,12 +122,9 @@ def find_sources(path: str, pattern: str | None) -> tuple[list[Source], tuple[st
         return [_file_source(folder, pattern)], ()
     if not folder.is_dir():
         raise InputError(f"{folder} does not exist; check the path, or for a data set of that name say shape: datasets")
-    deep = "/" in (pattern or "")
-    files = sorted(
-        file
-        for file in (folder.rglob("*") if deep else folder.iterdir())
-        if file.is_file() and file.name.endswith(SUFFIXES) and file.name not in NOT_DATA and file.name[0] not in "._"
-    )
+    files = _data_files(folder.rglob("*") if "/" in (pattern or "") else folder.iterdir())
+    if not files and pattern is None and (sources := _language_folders(folder)):
+        return sources, ()
     if not files:
         raise InputError(f"{folder} holds no data file; there should be {', '.join(SUFFIXES[:6])}")
     if pattern is None:
@@ -128,12 +134,37 @@ def find_sources(path: str, pattern: str | None) -> tuple[list[Source], tuple[st
     for file in files:
         name = file.relative_to(folder).as_posix()
         if match := expression.fullmatch(name):
-            sources.append(Source(name, _tag(match["lang"], name), functools.partial(rows_of, file), file))
+            sources.append(Source(name, _tag(match["lang"], name), functools.partial(rows_of, file, name), file))
         else:
             ignored.append(name)
     if not sources:
         raise InputError(f"no file of {folder} is called {pattern}; there are {', '.join(ignored[:5])}")
     return sources, tuple(ignored)
+
+
+def _data_files(found: Iterable[Path]) -> list[Path]:
+    return sorted(
+        file
+        for file in found
+        if file.is_file() and file.name.endswith(SUFFIXES) and file.name not in NOT_DATA and file.name[0] not in "._"
+    )
+
+
+def _language_folders(folder: Path) -> list[Source]:
+    """One source for each folder that is called like a language and holds data."""
+    sources = []
+    for inner in sorted(folder.iterdir()):
+        tag = recognise(inner.name) if inner.is_dir() else None
+        files = _data_files(inner.iterdir()) if tag else []
+        if len(files) > 1:
+            raise InputError(
+                f"{inner} holds {', '.join(file.name for file in files[:5])}; say which to read with pattern: "
+                f"{{lang}}/{files[0].name}"
+            )
+        for file in files:
+            name = f"{inner.name}/{file.name}"
+            sources.append(Source(name, tag, functools.partial(rows_of, file, name), file))
+    return sources
 
 
 def _file_source(file: Path, pattern: str | None) -> Source:
@@ -161,10 +192,30 @@ def dataset_sources(name: str, subset: str | None, split: str, tags: tuple[str, 
         if not tags:
             raise InputError(f"subset {subset!r} needs languages: name the ones to read")
         return [
-            Source(f"{name}/{subset.format(lang=tag)}", tag, functools.partial(_dataset_rows, name, config, split))
-            for tag, config in ((tag, subset.format(lang=tag)) for tag in tags)
+            Source(f"{name}/{config}", tag, functools.partial(_dataset_rows, name, config, split))
+            for tag, config in _configurations(name, subset, tags).items()
         ]
     return [Source(name, None, functools.partial(_dataset_rows, name, subset, split))]
+
+
+def _configurations(name: str, subset: str, tags: Sequence[str]) -> dict[str, str]:
+    """The configuration of each language, however the data set spells it: ``ar`` is found as ``arb_Arab``.
+
+    One that is not found is named by its tag, so that loading it tells what is wrong.
+    """
+    import datasets
+
+    try:
+        names = datasets.get_dataset_config_names(name)
+    except Exception:  # as in _dataset_rows, which says why
+        names = []
+    spelt = {found: recognise(match["lang"]) for found in names if (match := pattern_regex(subset).fullmatch(found))}
+    configurations = {}
+    for tag in tags:
+        same = [found for found, other in spelt.items() if other == tag]
+        near = [found for found, other in spelt.items() if other and broad(other) == broad(tag)]
+        configurations[tag] = (same or (near if len(near) == 1 else []) or [subset.format(lang=tag)])[0]
+    return configurations
 
 
 def _dataset_rows(name: str, subset: str | None, split: str) -> Rows:
@@ -187,8 +238,9 @@ def _dataset_rows(name: str, subset: str | None, split: str) -> Rows:
 # --- rows ----------------------------------------------------------------------------------------------------------
 
 
-def rows_of(path: Path) -> Rows:
-    """(``file:line``, row) of every row of a file; of Parquet the number is the row's.
+def rows_of(path: Path, called: str | None = None) -> Rows:
+    """(``file:line``, row) of every row of a file; of Parquet the number is the row's. ``called`` is how places name
+    the file: by its name when left out.
 
     Raises:
         InputError: the file is not what its name says, or a row is no object (``file:line``).
@@ -208,7 +260,7 @@ def rows_of(path: Path) -> Rows:
         for where, row in found:
             if not isinstance(row, dict):
                 raise InputError(f"{where}: the row is no object; write {{…}} with named fields")
-            yield where, row
+            yield where if called is None else called + where.removeprefix(name), row
     except PermissionError:
         raise InputError(f"{path} may not be read; check its permissions") from None
 

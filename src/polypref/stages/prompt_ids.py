@@ -1,14 +1,15 @@
 """Ids that carry their language: ``degsm8k_test_0`` beside ``gsm8k_test_0``, ``de-17`` beside ``17``, ``17_de``.
 
 A pattern such as ``{lang}{id}`` says where the language stands. It is the row's own language, in any usual spelling,
-and a row may leave it out with what parts it from the id; what is left joins the languages.
+and a row may leave it out with what parts it from the id; what is left joins the languages. Ids that count each part
+of a benchmark anew follow the part's name.
 """
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -16,6 +17,7 @@ from polypref import languages
 from polypref.errors import InputError
 from polypref.stages.prompt_rows import Entry
 
+_PARTS: Final = ("subset", "source")
 _SEPARATORS: Final = ("-", "_", ":", "/", ".", "")
 _USUAL: Final = (*(f"{{lang}}{s}{{id}}" for s in _SEPARATORS), *(f"{{id}}{s}{{lang}}" for s in _SEPARATORS))
 
@@ -47,6 +49,35 @@ def without_language(found: Iterable[Entry], pattern: str) -> Iterator[Entry]:
                 f"{pattern}; name a pattern that tells them apart, or mend the ids"
             )
         yield replace(entry, id=bare)
+
+
+def kept_apart(found: Sequence[Entry]) -> tuple[list[Entry], str | None]:
+    """The entries with ids that tell items apart, and the field that does it where ids alone do not.
+
+    Benchmarks number each of their subsets: an id that stands in one language with two prompts, or in two subsets, then
+    follows its row's ``subset``, or its ``source``, in the ids of all rows, so that languages still join.
+    """
+    for name in _PARTS:
+        if not all(isinstance(entry.rest.get(name), str) and entry.rest[name] for entry in found):
+            continue
+        if not _clash(found, name if name == "subset" else None):
+            break
+        apart = [replace(entry, id=f"{entry.rest[name]}/{entry.id}") for entry in found]
+        if not _clash(apart):
+            return apart, name
+    return list(found), None
+
+
+def _clash(found: Iterable[Entry], part: str | None = None) -> bool:
+    """Whether an id stands in one language for two items."""
+    seen: dict[tuple[str, str], tuple[object, ...]] = {}
+    for entry in found:
+        if entry.prompt is not None:
+            answers = entry.labelled if len(entry.labelled) > 1 else None
+            item = (entry.prompt, answers, entry.rest.get(part) if part else None)
+            if seen.setdefault((entry.lang, entry.id), item) != item:
+                return True
+    return False
 
 
 def fitting_pattern(ids: Mapping[str, Collection[str]]) -> str | None:

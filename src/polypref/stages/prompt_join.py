@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,8 @@ from polypref.records import Candidate, Drop, Example, Message, Pair
 from polypref.stages.prompt_rows import Entry
 
 DUPLICATE = "duplicate"
+EMPTY = "empty_prompt"
+PLACES = 3
 _SINGLE = frozenset({"category", "gold", "task"})
 _WIRE_KEYS = frozenset({"id", "prompts", "candidates", "pairs", "dropped"}) | _SINGLE
 
@@ -24,15 +26,23 @@ class _Joined:
     shared: dict[str, list[Message]] = field(default_factory=dict)
     where: dict[str, str] = field(default_factory=dict)
     rest: dict[str, dict[str, Any]] = field(default_factory=dict)
-    candidates: dict[tuple[str, str, float | None], Candidate] = field(default_factory=dict)
+    candidates: dict[tuple[Any, ...], Candidate] = field(default_factory=dict)
     pairs: list[Pair] = field(default_factory=list)
     dropped: list[Drop] = field(default_factory=list)
 
 
-def join(
-    found: Iterable[Entry], *, by_position: bool = False, gold_key: str | None = None
-) -> tuple[list[Example], Counter[str]]:
-    """The examples by id, and by language how many rows said again what stood before.
+@dataclass(frozen=True, slots=True)
+class Join:
+    """The examples by id; by language how many rows said again what stood before; by reason of a drop where its first
+    ``PLACES`` rows stand."""
+
+    examples: list[Example]
+    duplicates: Counter[str] = field(default_factory=Counter)
+    places: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def join(found: Iterable[Entry], *, by_position: bool = False, gold_key: str | None = None) -> Join:
+    """The entries as examples.
 
     Raises:
         InputError: an id comes twice in a language with different prompts, or rows joined by position do not match up.
@@ -40,9 +50,12 @@ def join(
     joined: dict[str, _Joined] = {}
     rows: Counter[str] = Counter()
     duplicates: Counter[str] = Counter()
+    places: dict[str, tuple[str, ...]] = {}
     for entry in found:
         rows[entry.lang] += 1
         example = joined.setdefault(entry.id, _Joined())
+        if reason := _reason(entry):
+            places[reason] = (*places.get(reason, ()), entry.where)[:PLACES]
         if entry.drop is not None:
             example.dropped.append(Drop("prompts", entry.drop, entry.lang))
             if entry.prompt is not None:
@@ -55,23 +68,47 @@ def join(
                     f"{entry.where}: id {entry.id!r} stands already at {first} with another {entry.lang} prompt; "
                     "an id has one prompt a language"
                 )
-            if first != entry.where and not _new_pair(example, entry):
+            if first != entry.where and not _new(example, entry):
                 duplicates[entry.lang] += 1
                 continue
+            if first != entry.where and len(entry.labelled) > 1:
+                raise InputError(
+                    f"{entry.where}: id {entry.id!r} stands already at {first} with other answers; an id has one list "
+                    "of right and wrong answers a language"
+                )
         example.rest.setdefault(entry.lang, entry.rest)
         _add_preference(example, entry)
+        _add_labelled(example, entry)
     if by_position and len(set(rows.values())) > 1:
         told = ", ".join(f"{tag} {n}" for tag, n in rows.items())
         raise InputError(f"joined by position, but the languages have different numbers of rows ({told}); add ids")
-    return [_example(example_id, example, gold_key or "gold") for example_id, example in joined.items()], duplicates
+    examples = [_example(example_id, example, gold_key or "gold") for example_id, example in joined.items()]
+    return Join(examples, duplicates, places)
 
 
-def _new_pair(example: _Joined, entry: Entry) -> bool:
+def _reason(entry: Entry) -> str | None:
+    """Why something of the row is left out."""
+    if entry.drop is None and entry.prompt is not None and blank(entry.prompt):
+        return EMPTY
+    equal = entry.preference is not None and entry.preference.chosen == entry.preference.rejected
+    return entry.drop or (DUPLICATE if equal else None)
+
+
+def _new(example: _Joined, entry: Entry) -> bool:
+    """Whether the row has a pair or a label that none before it has."""
+    if entry.labelled:
+        known = Counter((c.lang, c.text, c.label) for c in example.candidates.values())
+        return not Counter((entry.lang, one.text, one.label) for one in entry.labelled) <= known
     if entry.preference is None:
         return False
     texts = {c.id: c.text for c in example.candidates.values()}
     new = (entry.lang, entry.preference.chosen, entry.preference.rejected)
     return new not in {(pair.lang, texts[pair.chosen], texts[pair.rejected]) for pair in example.pairs}
+
+
+def blank(prompt: Sequence[Message]) -> bool:
+    """Whether the user's last turn says nothing."""
+    return not str(prompt[-1]["content"]).strip()
 
 
 def _add_preference(example: _Joined, entry: Entry) -> None:
@@ -85,7 +122,7 @@ def _add_preference(example: _Joined, entry: Entry) -> None:
     for text, score in zip((given.chosen, given.rejected), given.scores or (None, None), strict=True):
         key = (entry.lang, text, score)
         if key not in example.candidates:
-            number = sum(lang == entry.lang for lang, _, _ in example.candidates)
+            number = sum(known[0] == entry.lang for known in example.candidates)
             example.candidates[key] = Candidate(
                 id=f"{entry.id}/{entry.lang}/{number}",
                 lang=entry.lang,
@@ -96,6 +133,19 @@ def _add_preference(example: _Joined, entry: Entry) -> None:
         ids.append(example.candidates[key].id)
     score_name = "given" if given.scores else None
     example.pairs.append(Pair(entry.lang, ids[0], ids[1], score_name, given.margin, "given"))
+
+
+def _add_labelled(example: _Joined, entry: Entry) -> None:
+    """Every labelled answer is a candidate of its own: two that read the same count twice, as their file has them."""
+    number = sum(key[0] == entry.lang for key in example.candidates)
+    for index, answer in enumerate(entry.labelled, number):
+        example.candidates[entry.lang, index, answer.label] = Candidate(
+            id=f"{entry.id}/{entry.lang}/{index}",
+            lang=entry.lang,
+            text=answer.text,
+            origin="human",
+            label=answer.label,
+        )
 
 
 def _example(example_id: str, joined: _Joined, gold_key: str) -> Example:

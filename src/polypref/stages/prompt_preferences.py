@@ -1,4 +1,5 @@
-"""Rows of preferences: TRL's (plain or conversational, prompt given or implied) and LLaMA-Factory's ranking rows."""
+"""Rows of preferences: TRL's (plain or conversational, prompt given or implied), transcripts in one string as in
+hh-rlhf, and LLaMA-Factory's ranking rows."""
 
 from __future__ import annotations
 
@@ -10,8 +11,8 @@ from polypref.errors import InputError
 from polypref.records import Message
 from polypref.stages.prompt_files import Row, need
 from polypref.stages.prompt_rows import Entry, Fields, Preference, as_messages, as_string, prompt_of, shown
+from polypref.stages.prompt_turns import fault_of, is_transcript, parted, transcript, turns_of
 
-DIVERGES = "diverges_before_last_turn"
 _READ = ("chosen", "rejected", "score_chosen", "score_rejected", "margin", "conversations", "system", "history")
 _ROLES = {"human": "user", "gpt": "assistant"}
 
@@ -22,14 +23,26 @@ def preference_entry(row: Row, where: str, position: int, fields: Fields) -> Ent
     explicit = None if fields.text is None else row.get(fields.text)
     if isinstance(chosen, list) != isinstance(rejected, list):
         raise InputError(f"{where}: chosen and rejected must both be strings, or both lists of messages")
+    fault = None
     if isinstance(chosen, list):
-        prompt, answers = _conversation(explicit, chosen, rejected, fields.text or "prompt", where)
+        prompt, answers, fault = _conversation(explicit, chosen, rejected, fields.text or "prompt", where)
     elif explicit is not None:
         prompt = prompt_of(row, fields, where)
         answers = (as_string(chosen, "chosen", where), as_string(rejected, "rejected", where))
     else:
         prompt, answers = _plain(as_string(chosen, "chosen", where), as_string(rejected, "rejected", where), where)
-    return _preferred(row, where, position, fields, prompt, answers)
+    return _preferred(row, where, position, fields, prompt, answers, fault)
+
+
+def hh_entry(row: Row, where: str, position: int, fields: Fields) -> Entry:
+    """hh-rlhf's rows: two transcripts; or the transcript up to ``Assistant:`` as ``prompt``, and two answers."""
+    start = as_string(row.get("prompt") or "", "prompt", where)
+    sides = []
+    for key in ("chosen", "rejected"):
+        text = as_string(need(row, key, where), key, where)
+        whole = text if text.lstrip().startswith(start.strip()) else start + text
+        sides.append(transcript(whole, key, where))
+    return _preferred(row, where, position, fields, *parted(sides[0], sides[1]))
 
 
 def _preferred(
@@ -39,15 +52,36 @@ def _preferred(
     fields: Fields,
     prompt: list[Message] | None,
     answers: tuple[str, str] | None,
+    fault: str | None = None,
 ) -> Entry:
+    """One pair as an entry. ``fault`` is why there is none; a prompt goes along where it is itself without fault."""
     lang, rest = fields.language_of(row, where), fields.rest(row, *_READ)
     entry_id = fields.id_of(row, where, position, lang, prompt or [row["chosen"], row["rejected"]])
-    if answers is None:
-        return Entry(where, entry_id, lang, prompt, drop=DIVERGES, rest=rest)
+    fault = fault or fault_of(prompt or (), answers or ())
+    if fault or answers is None:
+        sound = prompt if prompt and not fault_of(prompt, ()) else None
+        return Entry(where, entry_id, lang, sound, drop=fault, rest=rest)
     numbers = [_number(row.get(key), key, where) for key in ("score_chosen", "score_rejected", "margin")]
     scores = None if numbers[0] is None or numbers[1] is None else (numbers[0], numbers[1])
     margin = scores[0] - scores[1] if numbers[2] is None and scores else numbers[2]
     return Entry(where, entry_id, lang, prompt, Preference(*answers, scores, margin), rest=rest)
+
+
+def _conversation(
+    explicit: Any, chosen: list[Any], rejected: list[Any], key: str, where: str
+) -> tuple[list[Message] | None, tuple[str, str] | None, str | None]:
+    """TRL's conversational rows: the answer alone behind an explicit prompt, or two transcripts that begin alike."""
+    sides = [turns_of(chosen, "chosen", where), turns_of(rejected, "rejected", where)]
+    for name, side in zip(("chosen", "rejected"), sides, strict=True):
+        if not side or side[-1]["role"] != "assistant":
+            raise InputError(f"{where}: {name} must end with a message of the assistant")
+    if explicit is not None and all(len(side) == 1 for side in sides):
+        return as_messages(explicit, key, where), (sides[0][0]["content"], sides[1][0]["content"]), None
+    if explicit is not None:
+        given = as_messages(explicit, key, where)
+        if given[-1]["content"] not in [message["content"] for message in sides[0] if message["role"] == "user"]:
+            raise InputError(f"{where}: {key} is no turn of chosen; the two must tell of the same conversation")
+    return parted(sides[0], sides[1])
 
 
 def _number(found: Any, key: str, where: str) -> float | None:
@@ -58,48 +92,12 @@ def _number(found: Any, key: str, where: str) -> float | None:
     return float(found)
 
 
-def _turns(value: list[Any], key: str, where: str) -> list[Message]:
-    for index, message in enumerate(value):
-        if not isinstance(message, dict) or not all(isinstance(message.get(k), str) for k in ("role", "content")):
-            raise InputError(f"{where}: {key}[{index}] must be a message with a role and a content, both strings")
-    return [{k: v for k, v in message.items() if v is not None} for message in value]
-
-
-def _conversation(
-    explicit: Any, chosen: list[Any], rejected: list[Any], key: str, where: str
-) -> tuple[list[Message] | None, tuple[str, str] | None]:
-    """TRL's conversational rows: the answer alone behind an explicit prompt, or two transcripts that begin alike.
-
-    A candidate is the last assistant message, so two transcripts that part before it have no pair (None).
-    """
-    sides = [_turns(chosen, "chosen", where), _turns(rejected, "rejected", where)]
-    for name, side in zip(("chosen", "rejected"), sides, strict=True):
-        if not side or side[-1]["role"] != "assistant":
-            raise InputError(f"{where}: {name} must end with a message of the assistant")
-    if explicit is not None and all(len(side) == 1 for side in sides):
-        return as_messages(explicit, key, where), (sides[0][0]["content"], sides[1][0]["content"])
-    shared = 0
-    while shared < min(map(len, sides)) and sides[0][shared] == sides[1][shared]:
-        shared += 1
-    if sides[0] == sides[1]:
-        shared -= 1
-    prompt = sides[0][:shared]
-    while prompt and prompt[-1]["role"] != "user":
-        prompt = prompt[:-1]
-    if explicit is not None:
-        given = as_messages(explicit, key, where)
-        if given[-1]["content"] not in [message["content"] for message in sides[0] if message["role"] == "user"]:
-            raise InputError(f"{where}: {key} is no turn of chosen; the two must tell of the same conversation")
-    if all(side[:-1] == prompt for side in sides) and prompt:
-        return prompt, (sides[0][-1]["content"], sides[1][-1]["content"])
-    return prompt or None, None
-
-
 def _plain(chosen: str, rejected: str, where: str) -> tuple[list[Message], tuple[str, str]]:
     """Plain rows without a prompt: what both texts begin with, in whole words, is the prompt (TRL's rule)."""
-    if re.match(r"\s*(Human|H): ", chosen):
+    if is_transcript(chosen) or re.match(r"\s*H: ", chosen):
         raise InputError(
-            f"{where}: chosen is a transcript (Human: … Assistant: …); write it as a list of role–content messages"
+            f"{where}: chosen is a transcript (Human: … Assistant: …); say shape: hh, or write it as a list of "
+            "role–content messages"
         )
     shared = 0
     while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:

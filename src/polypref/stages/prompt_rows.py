@@ -10,12 +10,14 @@ from typing import Any
 from polypref import languages
 from polypref.errors import InputError
 from polypref.records import Message, parse_messages
-from polypref.stages.prompt_files import Row, Source, need
+from polypref.stages.prompt_files import Row, Source, broad, need, recognise
 
 ID_KEYS = ("id", "instruction_id", "prompt_id")
 TEXT_KEYS = ("instruction", "prompt", "question", "query", "text", "messages")
 LANGUAGE_KEYS = ("language", "lang")
 POSITION = "position"
+ANSWERED = ("preference", "hh", "ranking", "pointwise", "labelled")
+"""Shapes whose rows hold answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,17 @@ class Preference:
 
 
 @dataclass(frozen=True, slots=True)
+class Labelled:
+    """An answer, and whether it is right: true or false, or a number from 0 to 1."""
+
+    text: str
+    label: bool | float
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """One prompt in one language. ``prompt`` is None where a row has none to give; ``drop`` is why it has no pair."""
+    """One prompt in one language. ``prompt`` is None where a row has none to give; ``drop`` is why its answers are
+    left out. A row has a ``preference`` or ``labelled`` answers, or neither."""
 
     where: str
     id: str
@@ -39,6 +50,7 @@ class Entry:
     preference: Preference | None = None
     drop: str | None = None
     rest: Row = field(default_factory=dict)
+    labelled: tuple[Labelled, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +65,11 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """The fields of one source: fixed by its first row, then every row must have them."""
+    """The fields of one source: fixed by its first row, then every row must have them.
+
+    ``language`` is the column that tells the language, ``lang`` what the source's name or the user says. Where both are
+    there, a row's own must not contradict.
+    """
 
     id: str | None
     text: str | None
@@ -73,7 +89,7 @@ class Fields:
         if text is None and shape == "per_language":
             raise InputError(f"{where}: no prompt among the fields {', '.join(list(row)[:8])}; name it with text_key")
         lang, language = source.lang, None
-        if lang is None:
+        if lang is None or (shape in ANSWERED and any(recognise(str(row.get(key))) for key in LANGUAGE_KEYS)):
             language = next((key for key in LANGUAGE_KEYS if isinstance(row.get(key), str)), None)
         if lang is None and language is None:
             if len(keys.languages) != 1:
@@ -89,9 +105,15 @@ class Fields:
             return self.lang or ""
         found = need(row, self.language, where)
         try:
-            return languages.normalise(found)
+            tag = languages.normalise(found)
         except InputError as error:
             raise InputError(f"{where}: {self.language}: {error}") from None
+        if self.lang is not None and broad(tag) != broad(self.lang):
+            raise InputError(
+                f"{where}: {self.language} is {found!r}, but the file's name says {self.lang}; rename the file, or "
+                "mend the row"
+            )
+        return tag
 
     def id_of(self, row: Row, where: str, position: int, *content: Any) -> str:
         if self.id == POSITION:

@@ -4,23 +4,39 @@
     per_language   one file a language, rows {id, prompt text}; or one file with a language column
     columns        one row a prompt, one column a language (en, es, …, or prompt_{lang})
     preference     TRL rows: prompt (or none, when chosen and rejected begin alike), chosen, rejected
+    hh             hh-rlhf rows: chosen and rejected, each a transcript in one string
     ranking        LLaMA-Factory rows: conversations, or instruction and input; chosen, rejected
+    pointwise      TRL's unpaired rows: prompt, completion, label
+    labelled       RewardBench 2's rows: prompt, and lists of chosen and rejected answers
 
-An ``Entry`` is one prompt in one language, with the pair of answers that came with it, if any.
+An ``Entry`` is one prompt in one language, with the answers that came with it, if any.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from polypref import languages
 from polypref.errors import InputError
 from polypref.stages.prompt_files import Row, Source, need, pattern_regex, recognise
-from polypref.stages.prompt_preferences import preference_entry, ranking_entry
-from polypref.stages.prompt_rows import ID_KEYS, TEXT_KEYS, Entry, Fields, Keys, as_messages, prompt_of
+from polypref.stages.prompt_labels import labelled_entry, pointwise_entry
+from polypref.stages.prompt_preferences import hh_entry, preference_entry, ranking_entry
+from polypref.stages.prompt_rows import (
+    ANSWERED,
+    ID_KEYS,
+    LANGUAGE_KEYS,
+    TEXT_KEYS,
+    Entry,
+    Fields,
+    Keys,
+    as_messages,
+    prompt_of,
+)
+from polypref.stages.prompt_turns import is_transcript
 
-SHAPES = ("wire", "per_language", "columns", "preference", "ranking")
+SHAPES = ("wire", "per_language", "columns", *ANSWERED)
 
 
 def detect(source: Source, keys: Keys) -> str:
@@ -33,7 +49,9 @@ def detect(source: Source, keys: Keys) -> str:
     if "prompts" in row:
         return "wire"
     if "chosen" in row and "rejected" in row:
-        return "ranking" if "conversations" in row or "instruction" in row else "preference"
+        return _pairwise(row, keys)
+    if "completion" in row and "label" in row:
+        return "pointwise"
     if keys.text is None and language_columns(row, keys, where):
         return "columns"
     if keys.text in row or any(key in row for key in TEXT_KEYS):
@@ -42,6 +60,27 @@ def detect(source: Source, keys: Keys) -> str:
         f"{where}: no prompt found among the fields {', '.join(list(row)[:8])}; name it with text_key, or the "
         "languages' columns with pattern"
     )
+
+
+def _pairwise(row: Row, keys: Keys) -> str:
+    """The shape of a row with chosen and rejected answers."""
+    if "conversations" in row or "instruction" in row:
+        return "ranking"
+    if isinstance(row["chosen"], list) and all(isinstance(answer, str) for answer in row["chosen"]):
+        return "labelled"
+    prompt = row.get(keys.text or "prompt")
+    if is_transcript(prompt) and prompt.rstrip().endswith("Assistant:"):
+        return "hh"
+    return "hh" if prompt is None and is_transcript(row["chosen"]) else "preference"
+
+
+def in_pivot(sources: Sequence[Source], shape: str, keys: Keys, pivot: str) -> list[Source]:
+    """The one source of answers whose language nothing tells, as one in the pivot; all others as they are."""
+    if shape not in ANSWERED or len(sources) != 1 or sources[0].lang or pivot not in (keys.languages or (pivot,)):
+        return list(sources)
+    _, row = first_row(sources[0])
+    told = len(keys.languages) == 1 or any(isinstance(row.get(key), str) for key in LANGUAGE_KEYS)
+    return list(sources) if told else [replace(sources[0], lang=pivot)]
 
 
 def first_row(source: Source) -> tuple[str, Row]:
@@ -65,7 +104,7 @@ def entries(sources: Sequence[Source], shape: str, keys: Keys) -> Iterator[Entry
     for source in sources:
         where, row = first_row(source)
         fields = Fields.of(row, source, keys, where, shape, content_ids=alone or shape != "per_language")
-        read = {"per_language": _prompt_entry, "preference": preference_entry, "ranking": ranking_entry}[shape]
+        read = _READERS[shape]
         for position, (where, row) in enumerate(source.open(), 1):
             yield read(row, where, position, fields)
 
@@ -74,6 +113,16 @@ def _prompt_entry(row: Row, where: str, position: int, fields: Fields) -> Entry:
     prompt = prompt_of(row, fields, where)
     lang = fields.language_of(row, where)
     return Entry(where, fields.id_of(row, where, position, lang, prompt), lang, prompt, rest=fields.rest(row))
+
+
+_READERS = {
+    "per_language": _prompt_entry,
+    "preference": preference_entry,
+    "hh": hh_entry,
+    "ranking": ranking_entry,
+    "pointwise": pointwise_entry,
+    "labelled": labelled_entry,
+}
 
 
 def language_columns(row: Row, keys: Keys, where: str) -> dict[str, str]:

@@ -8,9 +8,8 @@ The order is that of a hash of (seed, id): it does not depend on the files, and 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -18,18 +17,17 @@ from pydantic import Field, field_validator, model_validator
 from polypref import languages
 from polypref.backends.base import Context, Options
 from polypref.errors import InputError
-from polypref.records import Drop, Example, Message, dumps
+from polypref.records import Drop, Example
 from polypref.stages.prompt_files import Source, dataset_sources, find_sources
-from polypref.stages.prompt_ids import checked, fitting_pattern, without_language
+from polypref.stages.prompt_ids import checked, fitting_pattern, kept_apart, without_language
 from polypref.stages.prompt_instruction import Instruction, instructed
-from polypref.stages.prompt_join import join
-from polypref.stages.prompt_rows import POSITION, Keys
-from polypref.stages.prompt_sources import detect, entries
+from polypref.stages.prompt_join import EMPTY, Join, blank, join
+from polypref.stages.prompt_rows import ANSWERED, POSITION, Entry, Keys
+from polypref.stages.prompt_sources import detect, entries, in_pivot
+from polypref.stages.prompt_summary import PromptSummary, summarise
 from polypref.store.jsonl import read_examples
 
-VERSION: int = 1
-EMPTY = "empty_prompt"
-
+VERSION: int = 2
 
 _ONE_ROW = ("wire", "columns")
 """Shapes whose rows hold all languages: nothing is joined."""
@@ -41,13 +39,25 @@ class PromptOptions(Options):
     path: str = Field(
         description="a file, a folder, a path with {lang} in it, or with shape: datasets a data set's name"
     )
-    shape: Literal["auto", "wire", "per_language", "columns", "preference", "ranking", "datasets"] = Field(
-        "auto", description="what docs/inputs.md calls it; auto looks at names and first row"
-    )
+    shape: Literal[
+        "auto",
+        "wire",
+        "per_language",
+        "columns",
+        "preference",
+        "hh",
+        "ranking",
+        "pointwise",
+        "labelled",
+        "datasets",
+    ] = Field("auto", description="what docs/inputs.md calls it; auto looks at names and first row")
     languages: tuple[str, ...] = Field((), description="only these, beside the pivot; all that are found when empty")
     id_key: str | None = Field(None, description="the field that joins the languages; position joins by row number")
     id_pattern: str | None = Field(
         None, description='how ids carry their language, which does not join: "{lang}-{id}" makes 17 of de-17'
+    )
+    parallel: bool = Field(
+        True, description="one id is one item in all languages; false keeps the languages of an id apart"
     )
     text_key: str | None = Field(None, description="the field that holds the prompt")
     gold_key: str | None = Field(None, description="the field that holds the right answer; gold when left out")
@@ -62,7 +72,7 @@ class PromptOptions(Options):
     subset: str | None = Field(None, description="the configuration of a datasets name; may hold {lang}")
     split: str = Field("train", description="the split of a datasets name")
     require: Literal["all", "pivot", "any"] | None = Field(
-        None, description="which languages an example must have: all when left out, any for rows of preferences"
+        None, description="which languages an example must have: all when left out, any for rows that hold answers"
     )
     pivot: str | None = Field(None, description="the language of the preferences; the run's when left out")
     limit: int | None = Field(None, gt=0, description="how many examples, the first of the seeded order")
@@ -86,60 +96,14 @@ class PromptOptions(Options):
     def _one_way_to_join(self) -> PromptOptions:
         if self.id_pattern and (self.id_key == POSITION or self.shape in _ONE_ROW):
             raise ValueError("id_pattern is for ids that join rows of several languages; leave it out here")
+        if not self.parallel and (self.id_pattern or self.shape in _ONE_ROW):
+            raise ValueError("parallel: false is for rows of one language each; leave id_pattern out, or parallel")
         return self
 
     @field_validator("pivot", mode="after")
     @classmethod
     def _tag(cls, value: str | None) -> str | None:
         return None if value is None else cls._tags((value,))[0]
-
-
-@dataclass(frozen=True, slots=True)
-class PromptSummary:
-    """What was read. Counts by language are over the ids of all languages, before ``require`` and ``limit``.
-
-    ``examples`` are given back; ``ids`` were found; ``read`` has the prompts of each language, ``missing`` the ids
-    without one, ``only`` the ids that one language alone has, ``empty`` the blank prompts, ``duplicates`` the rows that
-    say again what stood before, ``same_text`` the prompts whose text another id has too, ``incomplete`` the examples
-    left out by ``require`` (``all``, ``pivot`` or ``any``), ``dropped`` the drops by reason and language, ``ignored``
-    the data files left aside.
-    """
-
-    shape: str
-    languages: tuple[str, ...]
-    examples: int
-    ids: int
-    pairs: int = 0
-    incomplete: int = 0
-    read: dict[str, int] = field(default_factory=dict)
-    missing: dict[str, int] = field(default_factory=dict)
-    only: dict[str, int] = field(default_factory=dict)
-    empty: dict[str, int] = field(default_factory=dict)
-    duplicates: dict[str, int] = field(default_factory=dict)
-    same_text: dict[str, int] = field(default_factory=dict)
-    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
-    ignored: tuple[str, ...] = ()
-    require: str = "all"
-
-    def remarks(self) -> list[str]:
-        """One sentence for everything that is not as it should be."""
-        counts = {
-            "ids without a prompt": self.missing,
-            "ids that one language alone has": self.only,
-            "empty prompts": self.empty,
-            "rows that repeat an earlier one": self.duplicates,
-            "prompts with the text of another id": self.same_text,
-        } | {f"dropped, {reason}": by for reason, by in self.dropped.items() if reason != EMPTY}
-        said = [f"{what}: {', '.join(f'{tag} {n}' for tag, n in by.items())}" for what, by in counts.items() if by]
-        if self.incomplete:
-            others = "pivot or any" if self.require == "all" else "any"
-            said.append(
-                f"examples left out because a required language is missing: {self.incomplete} of {self.ids}; "
-                f"require: {others} keeps more than require: {self.require}"
-            )
-        if self.ignored:
-            said.append(f"files left aside: {', '.join(self.ignored)}")
-        return said
 
 
 def read_prompts(options: PromptOptions, context: Context) -> tuple[list[Example], PromptSummary]:
@@ -157,37 +121,54 @@ def read_prompts(options: PromptOptions, context: Context) -> tuple[list[Example
     else:
         sources, ignored = find_sources(options.path, options.pattern)
     shape = detect(sources[0], keys) if options.shape in ("auto", "datasets") else options.shape
-    if options.id_pattern and shape in _ONE_ROW:
-        raise InputError(f"{options.path} holds all languages of a prompt in one row; leave id_pattern out")
+    pivot = options.pivot or context.pivot
+    assumed = id_field = None
+    if shape in _ONE_ROW and (options.id_pattern or not options.parallel):
+        key = "id_pattern" if options.id_pattern else "parallel"
+        raise InputError(f"{options.path} holds all languages of a prompt in one row; leave {key} out")
     if shape == "wire":
-        examples, duplicates = _wire(sources, context), Counter[str]()
+        joined = Join(_wire(sources, context))
     else:
         _check_names(sources)
-        found_rows = entries(sources, shape, keys)
+        told = in_pivot(sources, shape, keys, pivot)
+        assumed = pivot if told[0].lang != sources[0].lang else None
+        found_rows: Iterable[Entry] = entries(told, shape, keys)
         if options.id_pattern:
             found_rows = without_language(found_rows, options.id_pattern)
-        examples, duplicates = join(found_rows, by_position=options.id_key == POSITION, gold_key=options.gold_key)
-    pivot = options.pivot or context.pivot
+        if shape in ANSWERED:
+            found_rows, id_field = kept_apart(list(found_rows))
+        if not options.parallel:
+            found_rows = (replace(entry, id=f"{entry.lang}/{entry.id}") for entry in found_rows)
+        joined = join(found_rows, by_position=options.id_key == POSITION, gold_key=options.gold_key)
+    examples = joined.examples
     wanted = options.languages or tuple(languages.normalise(code) for code in context.languages)
     found = tuple(sorted({tag for example in examples for tag in example.prompts}))
     absent = [tag for tag in wanted if tag not in found]
     if absent:
         raise InputError(f"{options.path} has no prompts in {', '.join(absent)}; it has {', '.join(found)}")
     chosen = tuple(tag for tag in found if not wanted or tag in wanted or tag == pivot)
-    examples = [_without_empty(_restricted(example, chosen)) for example in examples]
+    examples = [_without_empty(restricted(example, chosen)) for example in examples]
     examples = [example for example in examples if example.prompts or example.dropped]
-    require = options.require or ("any" if shape in ("preference", "ranking") else "all")
+    require = options.require or ("any" if shape in ANSWERED else "all")
     if require == "pivot" and pivot not in chosen:
         raise InputError(f"{options.path} has no prompts in the pivot {pivot}; it has {', '.join(found)}")
     required = {"all": chosen, "pivot": (pivot,), "any": ()}[require]
     kept = [example for example in examples if example.prompts and all(tag in example.prompts for tag in required)]
     if not kept:
         raise InputError(_unjoined(options, examples, required))
-    summary = replace(_summary(examples, kept, shape, chosen, duplicates, ignored), require=require)
+    summary = replace(
+        summarise(joined, examples, len(kept), chosen, parallel=options.parallel),
+        shape=shape,
+        ignored=ignored,
+        require=require,
+        id_field=id_field,
+        assumed=assumed,
+    )
     kept = instructed(subset(kept, options.limit, options.seed), options.instruction)
     if options.limit is not None and len(kept) < options.limit:
         context.warn(f"{options.path}: {options.limit} prompts asked for, {len(kept)} there")
-    summary = replace(summary, examples=len(kept), pairs=sum(len(example.pairs) for example in kept))
+    labels = sum(candidate.label is not None for example in kept for candidate in example.candidates)
+    summary = replace(summary, examples=len(kept), pairs=sum(len(e.pairs) for e in kept), labels=labels)
     for remark in summary.remarks():
         context.warn(f"{options.path}: {remark}")
     if summary.only and not options.id_pattern and (pattern := fitting_pattern(_ids(examples, chosen))):
@@ -263,19 +244,15 @@ def _wire(sources: Sequence[Source], context: Context) -> list[Example]:
 # --- what stays ----------------------------------------------------------------------------------------------------
 
 
-def _blank(prompt: Sequence[Message]) -> bool:
-    return not str(prompt[-1]["content"]).strip()
-
-
 def _without_empty(example: Example) -> Example:
-    empty = [tag for tag, prompt in example.prompts.items() if _blank(prompt)]
+    empty = [tag for tag, prompt in example.prompts.items() if blank(prompt)]
     if not empty:
         return example
     dropped = example.dropped + [Drop("prompts", EMPTY, tag) for tag in empty]
-    return replace(_restricted(example, [tag for tag in example.prompts if tag not in empty]), dropped=dropped)
+    return replace(restricted(example, [tag for tag in example.prompts if tag not in empty]), dropped=dropped)
 
 
-def _restricted(example: Example, keep: Sequence[str]) -> Example:
+def restricted(example: Example, keep: Sequence[str]) -> Example:
     """The example without the prompts of other languages, and without the answers and pairs that belong to them."""
     gone = {tag for tag in example.prompts if tag not in keep}
     if not gone:
@@ -291,44 +268,4 @@ def _restricted(example: Example, keep: Sequence[str]) -> Example:
         prompts={tag: prompt for tag, prompt in example.prompts.items() if tag not in gone},
         candidates=[c for c in example.candidates if c.id not in lost],
         pairs=[p for p in example.pairs if p.lang not in gone and not {p.chosen, p.rejected} & lost],
-    )
-
-
-def _summary(
-    examples: Sequence[Example],
-    kept: Sequence[Example],
-    shape: str,
-    chosen: Sequence[str],
-    duplicates: Counter[str],
-    ignored: tuple[str, ...],
-) -> PromptSummary:
-    read = Counter(tag for example in examples for tag in example.prompts)
-    only = Counter(next(iter(e.prompts)) for e in examples if len(e.prompts) == 1 and len(chosen) > 1)
-    texts = Counter((tag, dumps({"prompt": prompt})) for example in examples for tag, prompt in example.prompts.items())
-    same = Counter(dict.fromkeys(chosen, 0))
-    for (tag, _), count in texts.items():
-        same[tag] += count - 1
-    dropped: dict[str, Counter[str]] = {}
-    for example in examples:
-        for drop in example.dropped:
-            if drop.stage == "prompts":
-                dropped.setdefault(drop.reason, Counter())[drop.lang or ""] += 1
-
-    def plain(counts: Counter[str]) -> dict[str, int]:
-        return {tag: counts[tag] for tag in chosen if counts[tag]}
-
-    return PromptSummary(
-        shape=shape,
-        languages=tuple(chosen),
-        examples=len(kept),
-        ids=len(examples),
-        incomplete=len(examples) - len(kept),
-        read=plain(read),
-        missing=plain(Counter({tag: len(examples) - read[tag] for tag in chosen})),
-        only=plain(only),
-        empty=plain(dropped.get(EMPTY, Counter())),
-        duplicates=plain(duplicates),
-        same_text=plain(same),
-        dropped={reason: plain(counts) for reason, counts in dropped.items()},
-        ignored=ignored,
     )
