@@ -204,14 +204,89 @@ class Judged:
     category: str | None = None
 
 
+class ScorerSpec(Options):
+    """Which scorer judges, and with what."""
+
+    scorer: str = Field(description="a name of polypref ls scorers, or package.module:Class")
+    model: ModelSpec | None = Field(None, description="the model of a scorer that has one")
+    reference: ModelSpec | None = Field(None, description="of implicit: what the model was aligned from")
+    settings: dict[str, Any] = Field(default_factory=dict, description="what else the scorer may be told")
+
+
 @runtime_checkable
 class Scorer(Protocol):
-    """Gives an answer a number: higher is better."""
+    """Gives an answer a number: higher is better.
+
+    A class of ours or of a user's is made with the spec's model alone, ``Class(model)``; one that needs more has a
+    class method ``opened(spec: ScorerSpec, open: Context.open)``, which is called instead.
+    """
 
     fingerprint: str
 
-    def score(self, answers: Sequence[Judged]) -> list[float]:
-        """One finite score per answer, in order."""
+    def score(self, answers: Sequence[Judged]) -> list[float | None]:
+        """One finite score per answer, in order; None where it has none to give (a judge said no number)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two answers to one prompt for a judge of pairs. ``id`` is unique among those that are asked together."""
+
+    id: str
+    lang: str
+    messages: Sequence[Message]
+    first: str
+    second: str
+    gold: Any = None
+    category: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Which of two answers is better: ``preference`` is 1 for the first, 0 for the second, the mean over both orders.
+
+    None where neither order gave a verdict; ``error`` then says why. ``flipped`` says that the two orders contradicted
+    each other, None where not both were read.
+    """
+
+    preference: float | None
+    flipped: bool | None = None
+    error: str | None = None
+
+
+@runtime_checkable
+class Comparer(Protocol):
+    """Says which of two answers is better."""
+
+    fingerprint: str
+
+    def compare(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
+        """One verdict per comparison, in order; each is asked in both orders."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text whose representation is asked: the conversation alone, or with an answer to it."""
+
+    id: str
+    messages: Sequence[Message]
+    answer: str | None = None
+
+
+Pooling = Literal["last", "mean"]
+
+
+@runtime_checkable
+class HiddenStates(Protocol):
+    """Gives texts as vectors."""
+
+    fingerprint: str
+    layers: int
+    """L: the embedding is layer 0, the last block's output (after the final norm) layer L; −1 counts from the end."""
+
+    def hidden(self, texts: Sequence[Text], layers: Sequence[int], pooling: Pooling) -> list[Any]:
+        """For each of the layers a float32 array [n, d], one row a text, independent of what else is in the batch."""
         ...
 
 
@@ -254,7 +329,17 @@ def silent(what: str, done: int, total: int | None) -> None:
     """A ``Progress`` that shows nothing."""
 
 
-Role = Literal["generator", "logprobs", "scorer", "language_identifier", "trainer", "translator"]
+Role = Literal[
+    "generator",
+    "logprobs",
+    "scorer",
+    "comparer",
+    "hidden_states",
+    "language_identifier",
+    "trainer",
+    "reward_trainer",
+    "translator",
+]
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,18 @@ from typing import Any
 import datasets
 import torch
 import trl
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from polypref.backends.base import ModelSpec
-from polypref.backends.training import TrainOptions
+from polypref.backends.reward_training import RewardTrainOptions
+from polypref.backends.training import LoraOptions, TrainOptions
 from polypref.backends.trl_data import Tokenised, kto_columns, sft_columns
 from polypref.backends.trl_trainers import ChosenTrainer, PairedTrainer, UnpairedTrainer
 from polypref.errors import ModelError, RecipeError
@@ -35,23 +43,25 @@ def build(
 ) -> PairedTrainer | UnpairedTrainer | ChosenTrainer:
     """The TRL trainer of a method, ready to run; its model is on the device that accelerate gives this process."""
     rows = len(found.rows) * (2 if options.method == "kto" else 1)
-    common = _arguments(start, options, micro_batch, rows, work)
+    common = arguments(start, options, micro_batch, rows, work)
     model = _open_model(start, options)
     given: dict[str, Any] = {
         "model": model,
         "processing_class": copy.deepcopy(tokenizer),  # TRL gives it a pad token
-        "peft_config": _lora(options),
-        "callbacks": _reporters(options, work.parent),
+        "peft_config": lora_config(options.lora, task_type="CAUSAL_LM"),
+        "callbacks": reporters(options, work.parent),
     }
     if options.method == "sft":
         config = trl.SFTConfig(**common, dataset_kwargs={"skip_prepare_dataset": True}, packing=False)
-        return ChosenTrainer(args=_one_device(config), train_dataset=_dataset(sft_columns(found)), **given)
+        return ChosenTrainer(args=one_device(config), train_dataset=_dataset(sft_columns(found)), **given)
     common |= {"beta": options.beta, "disable_dropout": options.lora is None or not options.lora.dropout}
+    if common["disable_dropout"]:
+        without_dropout(model)
     if options.method == "kto":
         config = trl.KTOConfig(**common, loss_type=options.loss_type or "kto")
         columns = kto_columns(found, micro_batch, options.seed)
         return UnpairedTrainer(
-            args=_one_device(config), train_dataset=_dataset(columns), ref_model=_reference(model, options), **given
+            args=one_device(config), train_dataset=_dataset(columns), ref_model=_reference(model, options), **given
         )
     known = "ref_chosen_logps" in found.rows[0]
     config = trl.DPOConfig(
@@ -61,7 +71,7 @@ def build(
         precompute_ref_log_probs=known,
     )
     return PairedTrainer(
-        args=_one_device(config),
+        args=one_device(config),
         train_dataset=_dataset(found.rows),
         ref_model=None if known else _reference(model, options),
         nll_weight=options.nll_weight,
@@ -75,7 +85,7 @@ def _reference(model: PreTrainedModel, options: TrainOptions) -> PreTrainedModel
     return None if options.lora is not None else copy.deepcopy(model)
 
 
-def _warmup_steps(options: TrainOptions, rows: int) -> int:
+def _warmup_steps(options: TrainOptions | RewardTrainOptions, rows: int) -> int:
     """Rounded down: transformers rounds up, and its first warm-up step is at rate 0, so one step would be none."""
     if options.warmup_steps is not None:
         return options.warmup_steps
@@ -83,8 +93,10 @@ def _warmup_steps(options: TrainOptions, rows: int) -> int:
     return int(options.warmup_ratio * steps)
 
 
-def _arguments(start: ModelSpec, options: TrainOptions, micro_batch: int, rows: int, work: Path) -> dict[str, Any]:
-    """What all three methods are told, each setting in words."""
+def arguments(
+    start: ModelSpec, options: TrainOptions | RewardTrainOptions, micro_batch: int, rows: int, work: Path
+) -> dict[str, Any]:
+    """What every trainer is told, each setting in words."""
     cpu = start.device == "cpu" or not torch.accelerator.is_available()
     cuda = torch.cuda.is_available() and not cpu
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -123,7 +135,15 @@ def _arguments(start: ModelSpec, options: TrainOptions, micro_batch: int, rows: 
     }
 
 
-def _one_device(config: Any) -> Any:
+def without_dropout(model: PreTrainedModel) -> None:
+    """Switch off what TRL's ``disable_dropout`` leaves on: rates that modules hand to a function, as attention does."""
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
+
+
+def one_device(config: Any) -> Any:
     """One process trains on one device; TRL refuses the DataParallel that several visible ones would give."""
     if config.n_gpu > 1:
         config._n_gpu = 1
@@ -134,22 +154,23 @@ def _dataset(columns: list[dict[str, Any]]) -> datasets.Dataset:
     return datasets.Dataset.from_list(columns)
 
 
-def _lora(options: TrainOptions) -> Any:
-    if options.lora is None:
+def lora_config(lora: LoraOptions | None, **task: Any) -> Any:
+    """Of peft, for a ``task_type``; None without LoRA."""
+    if lora is None:
         return None
     from peft import LoraConfig
 
-    modules = options.lora.target_modules
+    modules = lora.target_modules
     return LoraConfig(
-        r=options.lora.r,
-        lora_alpha=options.lora.alpha,
-        lora_dropout=options.lora.dropout,
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
         target_modules=modules if isinstance(modules, str) else list(modules),
-        task_type="CAUSAL_LM",
+        **task,
     )
 
 
-def _reporters(options: TrainOptions, folder: Path) -> list[Any]:
+def reporters(options: TrainOptions | RewardTrainOptions, folder: Path) -> list[Any]:
     for name in options.report_to:
         if importlib.util.find_spec(name) is None:
             raise RecipeError(f"train.report_to names {name}, which is not installed; run: pip install {name}")
@@ -165,6 +186,25 @@ def local(path: str) -> str:
     """A folder's path, its ~ written out, or the hub's name."""
     folder = Path(path).expanduser()
     return str(folder) if folder.is_dir() else path
+
+
+def open_tokenizer(start: ModelSpec) -> tuple[PreTrainedTokenizerBase, Any]:
+    """The tokenizer that scoring uses (an adapter's own where it brings one), and the model's configuration."""
+    if (Path(start.path).expanduser() / "adapter_config.json").is_file():
+        raise ModelError(f"{start.path} is a LoRA adapter; give its base model as path and it as adapter")
+    own = start.adapter is not None and (Path(start.adapter).expanduser() / "tokenizer_config.json").is_file()
+    trust: dict[str, Any] = {"trust_remote_code": start.trust_remote_code}
+    try:
+        return (
+            AutoTokenizer.from_pretrained(
+                local(start.adapter if own and start.adapter else start.path),
+                revision=None if own else start.revision,
+                **trust,
+            ),
+            AutoConfig.from_pretrained(local(start.path), revision=start.revision, **trust),
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{start.path} cannot be opened as a model to train: {str(error).splitlines()[0]}") from None
 
 
 def _open_model(start: ModelSpec, options: TrainOptions) -> PreTrainedModel:

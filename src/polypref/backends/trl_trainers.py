@@ -24,7 +24,7 @@ from polypref.backends.base import Progress
 from polypref.errors import ModelError
 
 
-class _Discreet:
+class Discreet:
     """Reports to nobody, and leaves the model card to us."""
 
     def _send_telemetry(self) -> None:
@@ -34,7 +34,7 @@ class _Discreet:
         pass
 
 
-class PairedTrainer(_Discreet, DPOTrainer):
+class PairedTrainer(Discreet, DPOTrainer):
     """DPO + λ·NLL on rows with ``prompt_ids``, ``chosen_ids``, ``rejected_ids``, ``ref_chosen_logps`` and
     ``ref_rejected_logps``; without the last two, on TRL's own reference model."""
 
@@ -100,14 +100,14 @@ def answer_nll(log_probs: Tensor, completion_mask: Tensor) -> Tensor:
     return -(log_probs[:chosen, -mask.shape[1] :] * mask).sum(dim=1) / mask.sum(dim=1)
 
 
-class UnpairedTrainer(_Discreet, KTOTrainer):
+class UnpairedTrainer(Discreet, KTOTrainer):
     """KTO on rows with ``prompt_ids``, ``completion_ids``, ``KL_completion_ids`` and ``label``."""
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         return dataset
 
 
-class ChosenTrainer(_Discreet, SFTTrainer):
+class ChosenTrainer(Discreet, SFTTrainer):
     """Supervised fine-tuning on rows with ``input_ids`` and ``labels``; the mean is over the tokens of the step."""
 
 
