@@ -6,9 +6,10 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-from polypref.backends.base import Context, ModelSpec, Progress, Role, silent
+from polypref.backends.base import Context, ModelSpec, Progress, Role, ScorerSpec, silent
 from polypref.backends.translation import Memory, RememberingTranslator, TranslatorSpec
 from polypref.errors import RecipeError, did_you_mean
+from polypref.mistakes import checked
 
 BACKENDS: dict[tuple[str, str], str] = {
     ("generator", "hf"): "polypref.backends.hf_generate:HFGenerator",
@@ -26,18 +27,49 @@ BACKENDS: dict[tuple[str, str], str] = {
     ("trainer", "sft"): "polypref.backends.trl:TRLTrainer",
     ("trainer", "kto"): "polypref.backends.trl:TRLTrainer",
     ("trainer", "fake"): "polypref.backends.fake:FakeTrainer",
+    ("reward_trainer", "transformer"): "polypref.backends.trl_reward:TRLRewardTrainer",
+    ("reward_trainer", "bag_of_words"): "polypref.backends.bag_of_words:BagOfWordsTrainer",
+    ("reward_trainer", "fake"): "polypref.backends.fake:FakeRewardTrainer",
+    ("hidden_states", "hf"): "polypref.backends.hf_hidden:HFHiddenStates",
+    ("hidden_states", "fake"): "polypref.backends.fake:FakeHiddenStates",
 }
 
 SCORERS: dict[str, str] = {
+    "reward_model": "polypref.backends.hf_rewards:HFRewardModel",
+    "bag_of_words": "polypref.backends.bag_of_words:BagOfWordsScorer",
+    "implicit": "polypref.backends.implicit_scorer:ImplicitScorer",
+    "judge": "polypref.backends.judge:NumberJudge",
     "number": "polypref.backends.number_scorer:NumberScorer",
     "oracle": "polypref.backends.scorers:OracleScorer",
     "fake": "polypref.backends.fake:FakeScorer",
 }
 
+COMPARERS: dict[str, str] = {
+    "pair_judge": "polypref.backends.judge:PairJudge",
+}
+"""Judges of pairs, where a scorer may also stand: it prefers the answer with the higher score."""
+
+SETTINGS: dict[str, str] = {
+    "implicit": "polypref.backends.judging:ImplicitSettings",
+    "judge": "polypref.backends.judging:NumberSettings",
+    "pair_judge": "polypref.backends.judging:PairSettings",
+    "reward_model": "polypref.backends.judging:RewardModelSettings",
+}
+"""What a scorer's or comparer's ``settings`` may hold; one that is not here has none."""
+
 METRICS: dict[str, str] = {
     "quality": "mean score of the answers by the oracle or scorer that the recipe names",
     "reward_accuracy_<view>": "how often the reward prefers a right answer to a wrong one (ties count half)",
     "reward_accuracy_<view>_policy_samples": "the same on the reward's own policy's answers: its blind spot",
+    "accuracy": "of a reward: how often it prefers the answer that is known to be better (ties count half)",
+    "accuracy_<category>": "the same in one category of the judged data",
+    "accuracy_on_<model>": "the same on a model's own answers, by the oracle or scorer that the recipe names",
+    "length_baseline": "accuracy of the answer's length, its direction and threshold fitted on training data",
+    "majority_baseline": "accuracy of always saying what is most frequent in training data",
+    "kappa": "Cohen's κ of a reward's items with the same items in the pivot",
+    "generalisation_gap": "accuracy on training data minus that on the judged data, in training languages",
+    "flip_rate": "share of a judge's comparisons that turned with the order of the answers",
+    "no_verdict": "share of items that a judge gave no verdict on",
     "imbalance_accuracy": "how often the leading language's answer beats the other language's own (ties count half)",
     "imbalance_better": "share of pairs whose chosen answer scores above the rejected one",
     "imbalance_worse": "share of pairs whose chosen answer scores below the rejected one",
@@ -98,6 +130,38 @@ def fingerprint(spec: ModelSpec) -> str:
     return str(backend("generator", spec.backend)(spec).fingerprint)
 
 
+def version_of(name: str) -> int | None:
+    """The version of a scorer that is fully told by its spec and the files of its models; None where it must be opened
+    to know."""
+    return getattr(scorer(name), "VERSION", None) if name in SCORERS else None
+
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "bag_of_words": ("model",),
+    "implicit": ("model", "reference"),
+    "judge": ("model",),
+    "pair_judge": ("model",),
+    "reward_model": ("model",),
+}
+"""What a scorer's spec must name."""
+
+
+def mistake_of(spec: ScorerSpec) -> str | None:
+    """What is wrong with a scorer's spec, in a sentence; None where nothing is. Opens nothing."""
+    for name in NEEDS.get(spec.scorer, ()):
+        if getattr(spec, name) is None:
+            return f"{spec.scorer} needs a {name}; give it"
+    if not spec.settings:
+        return None
+    if spec.scorer not in SETTINGS:
+        return f"{spec.scorer} has no settings; leave them out"
+    try:
+        checked(load(SETTINGS[spec.scorer]), spec.settings)
+    except RecipeError as error:
+        return f"settings: {error}"
+    return None
+
+
 class Opener:
     """``Context.open``: opens what a stage asks for, once, and keeps it until ``close``.
 
@@ -122,8 +186,11 @@ class Opener:
             languages = tuple(dict.fromkeys((*self.languages, self.pivot)))
             return backend(role, spec or self.identifier)(languages)
         if role == "scorer":
-            return scorer(spec.scorer)(spec.model)
-        if role == "trainer":
+            made = scorer(spec.scorer)
+            return made.opened(spec, self) if hasattr(made, "opened") else made(spec.model)
+        if role == "comparer":
+            return self._comparer(spec)
+        if role in ("trainer", "reward_trainer"):
             return backend(role, spec)()
         if isinstance(spec, TranslatorSpec):
             return self._translator(spec)
@@ -132,6 +199,12 @@ class Opener:
         if role == "logprobs" and spec.backend == "vllm":  # it generates, but scores no prompt that is not its own
             spec = spec.model_copy(update={"backend": "hf"})
         return backend(role, spec.backend)(spec)
+
+    def _comparer(self, spec: ScorerSpec) -> Any:
+        """A judge of pairs, or a scorer that stands where one stands."""
+        if spec.scorer in COMPARERS:
+            return load(COMPARERS[spec.scorer]).opened(spec, self)
+        return load("polypref.backends.scorer_comparer:ScorerComparer")(self("scorer", spec))
 
     def _translator(self, spec: TranslatorSpec) -> RememberingTranslator:
         """A translator that remembers what any translator of this opener has translated, since it was made."""

@@ -12,6 +12,7 @@ import pytest
 from polypref.backends.base import (
     Answer,
     Generator,
+    HiddenStates,
     Judged,
     LanguageIdentifier,
     LogprobModel,
@@ -20,9 +21,19 @@ from polypref.backends.base import (
     Request,
     Sampling,
     Scorer,
+    Text,
     silent,
 )
-from polypref.backends.fake import FakeGenerator, FakeLanguageIdentifier, FakeLogprobs, FakeScorer, FakeTrainer
+from polypref.backends.fake import (
+    FakeGenerator,
+    FakeHiddenStates,
+    FakeLanguageIdentifier,
+    FakeLogprobs,
+    FakeRewardTrainer,
+    FakeScorer,
+    FakeTrainer,
+)
+from polypref.backends.reward_training import PairRow, RewardTrainer, RewardTrainOptions
 from polypref.backends.training import Trainer, TrainOptions
 from polypref.errors import InputError, ModelError
 
@@ -44,6 +55,8 @@ def test_the_fakes_play_their_roles() -> None:
     assert isinstance(FakeScorer(), Scorer)
     assert isinstance(FakeLanguageIdentifier(), LanguageIdentifier)
     assert isinstance(FakeTrainer(), Trainer)
+    assert isinstance(FakeRewardTrainer(), RewardTrainer)
+    assert isinstance(FakeHiddenStates(fake()), HiddenStates)
 
 
 def test_a_fake_is_light() -> None:
@@ -220,3 +233,42 @@ def test_a_translation_goes_word_by_word_between_tags() -> None:
     ((found,),) = FakeGenerator(fake("fake?unclosed=1")).generate([ask], Sampling(temperature=0))
     assert "</translated>" not in found.text
     assert model.fingerprint != FakeGenerator(fake("fake")).fingerprint
+
+
+def pairs(count: int) -> list[PairRow]:
+    return [PairRow(f"x-{i}", "es", user(f"{i}"), f"good {i}", f"bad {i}") for i in range(count)]
+
+
+def test_a_fake_reward_model_is_what_it_was_trained_on(tmp_path: Path) -> None:
+    """64 rows, 32 a step, twice over: four steps. Other rows or options make another model, another folder none."""
+    options = RewardTrainOptions(method="fake", batch_size=32, epochs=2)
+    steps: list[tuple[str, int, int | None]] = []
+    found = {}
+    for name, count, seed in (("a", 64, 0), ("b", 64, 0), ("rows", 65, 0), ("options", 64, 1)):
+        chosen = options.model_copy(update={"seed": seed})
+        told = FakeRewardTrainer().train(
+            pairs(count), pairs(2), None, chosen, tmp_path / name, lambda *step: steps.append(step)
+        )
+        found[name] = FakeScorer(fake(str(tmp_path / name))).score([Judged("1", "es", user("x"), "y")])
+    assert (told["rows"], told["validation_rows"], told["languages"]) == (64, 2, {"es": 64})
+    assert told["steps"] == told["selected_step"] == told["validation"][-1]["step"] == len(told["curve"]) == 4
+    assert steps[:4] == [("train", step, 4) for step in (1, 2, 3, 4)]
+    assert found["a"] == found["b"]
+    assert len({*map(tuple, found.values())}) == 3
+    with pytest.raises(InputError, match="no row is left"):
+        FakeRewardTrainer().train([], [], None, options, tmp_path / "none", silent)
+
+
+def test_fake_hidden_states_are_the_texts() -> None:
+    texts = [Text("1", user("a")), Text("2", user("b")), Text("3", user("a")), Text("4", user("a"), "answer")]
+    last, embedded = FakeHiddenStates(fake()).hidden(texts, [-1, 0], "last")
+    assert last.shape == embedded.shape == (4, 16)
+    assert last.dtype == "float32"
+    assert last[0].tolist() == last[2].tolist()
+    assert len({tuple(row) for row in last.tolist()}) == 3
+    (alone,) = FakeHiddenStates(fake()).hidden(texts[1:2], [4], "last")
+    assert alone[0].tolist() == last[1].tolist()
+    other, same = FakeHiddenStates(fake("fake?version=1")).hidden(texts, [4, 0], "last")
+    assert other.tolist() != last.tolist()
+    assert same.tolist() == embedded.tolist()
+    assert FakeHiddenStates(fake()).hidden(texts, [4], "mean")[0].tolist() != last.tolist()

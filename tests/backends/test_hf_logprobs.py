@@ -247,7 +247,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(tiny_model: Tiny, monkeypatc
     assert sums(model, answers()) == pytest.approx(want, abs=TOLERANCE)
     assert any(rows > 1 for rows, _ in shapes)
     assert sum(rows for rows, _ in shapes) == len(answers())
-    assert model.batch_tokens <= 800
+    assert model._batches.tokens <= 800
 
 
 def test_the_hosts_memory_counts_too(tiny_model: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,6 +179,37 @@ def test_a_scorer_that_gives_no_number_or_too_few_is_found_out():
         by([example(Candidate("a", "es", "uno"))], short)
 
 
+def test_a_candidate_that_gets_no_score_is_dropped_with_the_reason():
+    """An answer of four letters gets none: an error, so that it is in no pair, and one drop, said once."""
+    given = example(Candidate("a", "es", "uno"), Candidate("b", "es", "tres"), Candidate("c", "en", "two"))
+    scorer = Length()
+    scorer.score = lambda answers: [None if len(a.text) == 4 else float(len(a.text)) for a in answers]
+    (found,) = by([given], scorer, name="judge")
+    assert [c.scores for c in found.candidates] == [{"judge": 3.0}, {}, {"judge": 3.0}]
+    assert [c.error for c in found.candidates] == [None, "not scored: length gave no score", None]
+    assert found.dropped == [Drop("score", "no_verdict", "es", "b")]
+    again = dataclasses.replace(found, candidates=given.candidates)
+    assert by([again], scorer, name="judge")[0] == found
+
+
+def test_progress_is_told_by_chunks():
+    done = []
+    read = checked(ScorerOptions, {"scorer": "length", "chunk": 2})
+    context = Context(lambda role, spec: Length(), progress=lambda *told: done.append(told))
+    list(by_scorer([dataclasses.replace(example(), id=f"{i}") for i in range(3)], read, context))
+    assert done == [("score length", 2, None), ("score length", 3, None)]
+
+
+def test_a_scorer_is_opened_by_its_whole_spec():
+    asked = []
+    settings = {"beta": 0.2}
+    read = checked(ScorerOptions, {"scorer": "implicit", "model": "p", "reference": "r", "settings": settings})
+    context = Context(lambda role, spec: asked.append((role, spec)) or Length())
+    list(by_scorer([example(Candidate("a", "es", "uno"))], read, context))
+    ((role, spec),) = asked
+    assert (role, spec.model.path, spec.reference.path, spec.settings) == ("scorer", "p", "r", settings)
+
+
 @pytest.mark.parametrize("wrong", [{"beta": 0}, {"beta": -1}, {"name": ""}, {"view": "x"}, {"pivot": "xx-nope"}])
 def test_wrong_options_are_refused(wrong):
     with pytest.raises(RecipeError, match=next(iter(wrong))):

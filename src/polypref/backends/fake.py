@@ -1,7 +1,7 @@
 """Fakes of every protocol: deterministic to the byte, instant, with nothing heavy imported.
 
 Stage tests and ``recipes/smoke.yaml`` run on them. A fake model's path is ``fake``, any name that begins with it, or
-a folder that ``FakeTrainer`` wrote; options follow a question mark, ``fake-policy?version=2&errors=0.1``:
+a folder that a fake training wrote; options follow a question mark, ``fake-policy?version=2&errors=0.1``:
 
     version   another version is another model (0)
     errors    share of completions that fail (0)
@@ -34,11 +34,14 @@ from polypref.backends.base import (
     Judged,
     Logprob,
     ModelSpec,
+    Pooling,
     PreferenceRow,
     Progress,
     Request,
     Sampling,
+    Text,
 )
+from polypref.backends.reward_training import RewardRow, RewardTrainOptions
 from polypref.backends.training import TrainOptions
 from polypref.errors import InputError, ModelError, did_you_mean
 
@@ -198,6 +201,27 @@ class FakeScorer(_FakeModel):
         return out
 
 
+class FakeHiddenStates(_FakeModel):
+    """Sixteen numbers in [−1, 1) by hash of the text, the layer and the pooling, and a quarter as much of the model."""
+
+    layers = 4
+
+    def hidden(self, texts: Sequence[Text], layers: Sequence[int], pooling: Pooling) -> list[Any]:
+        """Like ``HiddenStates.hidden``; layer 0 is the same in all fakes, an embedding that no training moves."""
+        import numpy
+
+        def vector(*parts: Any) -> Any:
+            return numpy.frombuffer(_digest(*parts), dtype="<u2").astype(numpy.float32) / 2**15 - 1
+
+        def state(text: Text, layer: int) -> Any:
+            said = [list(text.messages), text.answer, layer, pooling]
+            own = 0.25 * vector(self.fingerprint, *said) if layer else 0
+            return vector(*said) + own
+
+        numbers = [range(self.layers + 1)[layer] for layer in layers]
+        return [numpy.array([state(text, n) for text in texts]).astype(numpy.float32) for n in numbers]
+
+
 class FakeLanguageIdentifier:
     """Reads the marker that ``FakeGenerator`` writes; a text without one has no language."""
 
@@ -232,9 +256,7 @@ class FakeTrainer:
             loss = 0.25 + 0.5 / step + _share(seen.hex(), step) / 64
             curve.append({"step": step, "loss": loss, "nll": loss / 2, "reward_margin": 1 - loss, "accuracy": 0.75})
             progress("train", step, steps)
-        folder.mkdir(parents=True, exist_ok=True)
-        config = {"model_type": MODEL_TYPE, "name": f"fake-{seen.hex()[:16]}", "options": model.options}
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        _write(folder, seen, model.options)
         return {
             "rows": len(rows),
             "steps": steps,
@@ -244,3 +266,53 @@ class FakeTrainer:
             "languages": dict(sorted(Counter(row.lang for row in rows).items())),
             "curve": curve,
         }
+
+
+class FakeRewardTrainer:
+    """Writes a folder that ``FakeScorer`` opens; its fingerprint follows rows, start and options."""
+
+    fingerprint = "fake-reward-trainer-1"
+
+    def train(
+        self,
+        rows: Sequence[RewardRow],
+        validation: Sequence[RewardRow],
+        start: ModelSpec | None,
+        options: RewardTrainOptions,
+        folder: Path,
+        progress: Progress,
+    ) -> dict[str, Any]:
+        """Like ``RewardTrainer.train``: as many steps as the options ask; the last is selected."""
+        if not rows:
+            raise InputError("no row is left to train on; look at the preference data")
+        model = _FakeModel(start or ModelSpec(path="fake", backend="fake"))
+        seen = _digest(model.fingerprint, [asdict(row) for row in rows], options.model_dump(mode="json"))
+        steps = options.max_steps or max(1, round(len(rows) * options.epochs / options.batch_size))
+        curve = []
+        for step in range(1, steps + 1):
+            model.sleep()
+            loss = 0.25 + 0.5 / step + _share(seen.hex(), step) / 64
+            curve.append({"step": step, "loss": loss, "accuracy": 1 - loss, "margin": 1 - loss})
+            progress("train", step, steps)
+        judged = [{name: curve[-1][name] for name in ("step", "loss", "accuracy")}] if validation else []
+        _write(folder, seen, model.options)
+        return {
+            "rows": len(rows),
+            "validation_rows": len(validation),
+            "steps": steps,
+            "seconds": 0.0,
+            "truncated": {"train": 0, "validation": 0},
+            "dropped": {},
+            "languages": dict(sorted(Counter(row.lang for row in rows).items())),
+            "curve": curve,
+            "validation": judged,
+            "selected_step": steps,
+            "head": "new",
+            "pad_token": None,
+        }
+
+
+def _write(folder: Path, seen: bytes, options: dict[str, float]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"model_type": MODEL_TYPE, "name": f"fake-{seen.hex()[:16]}", "options": options}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")

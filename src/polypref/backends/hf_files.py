@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,24 @@ from polypref.errors import ModelError
 
 
 def load_weights(
-    auto: Any, spec: ModelSpec, device: torch.device, dtype: torch.dtype, *, kind: str, give: str, lacks: str
+    auto: Any,
+    spec: ModelSpec,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    kind: str,
+    give: str,
+    lacks: str,
+    later: Collection[str] = (),
+    **settings: Any,
 ) -> PreTrainedModel:
     """The model of a safetensors checkpoint, in evaluation mode and without gradients.
 
     Args:
         auto: the class of transformers that opens its kind.
         kind: what it must be, ``give`` what to give instead, ``lacks`` what to do about missing weights: for messages.
+        later: modules of it whose weights may be missing, since an adapter brings them.
+        settings: of the model's configuration, in the place of the checkpoint's.
 
     Raises:
         ModelError: the files are no such checkpoint, lack weights, or do not fit into memory.
@@ -38,6 +49,7 @@ def load_weights(
                 use_safetensors=True,
                 output_loading_info=True,
                 **extra,
+                **settings,
             )
         model = model.to(device).eval().requires_grad_(False)
     except Exception as error:  # the files are the user's, and each library has its own complaints about them
@@ -45,12 +57,9 @@ def load_weights(
         if out_of_memory(error):
             raise ModelError(f"{spec.path} does not fit into the memory of {device}; use a smaller dtype") from None
         raise ModelError(f"{spec.path} cannot be opened as {kind} ({first_line(error)}); {give}") from None
-    if found["missing_keys"]:
+    if missing := [name for name in found["missing_keys"] if name.partition(".")[0] not in later]:
         # transformers would draw them at random, and every score with them.
-        raise ModelError(
-            f"{spec.path} lacks {len(found['missing_keys'])} weights of {kind} (such as "
-            f"{min(found['missing_keys'])}); {lacks}"
-        )
+        raise ModelError(f"{spec.path} lacks {len(missing)} weights of {kind} (such as {min(missing)}); {lacks}")
     opened: PreTrainedModel = model
     return opened
 

@@ -66,7 +66,7 @@ def head_is_known(model: Any) -> bool:
                 theirs = model(input_ids=ids, use_cache=False).logits
             finally:
                 hook.remove()
-            if ours.shape != theirs.shape or not _close(ours, theirs):
+            if ours.shape != theirs.shape or not close(ours, theirs):
                 return False
     except (AttributeError, TypeError):
         return False
@@ -79,10 +79,11 @@ def is_causal(model: Any) -> bool:
     ids = torch.arange(8, device=model.device).unsqueeze(0) % vocabulary(model)
     other = torch.cat([ids[:, :-1], (ids[:, -1:] + 1) % vocabulary(model)], dim=-1)
     one, two = (model(input_ids=tokens, use_cache=False).logits[:, :-1] for tokens in (ids, other))
-    return _close(one, two)
+    return close(one, two)
 
 
-def _close(ours: Tensor, theirs: Tensor) -> bool:
+def close(ours: Tensor, theirs: Tensor) -> bool:
+    """Whether two results of a model are equal but for rounding."""
     if not theirs.isfinite().all():
         return True  # a damaged model: its scores are refused one by one, with the names of their answers
     loose = 1e-4 if ours.dtype == theirs.dtype == torch.float32 else 0.05

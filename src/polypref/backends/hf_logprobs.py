@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from polypref.backends.base import Answer, Logprob, ModelSpec
-from polypref.backends.hf_files import out_of_memory
+from polypref.backends.hf_batches import Batches
 from polypref.backends.hf_heads import body, head, head_is_known, is_causal, vocabulary
 from polypref.backends.hf_models import LoadedModel, open_model
 from polypref.errors import ModelError
@@ -25,6 +25,7 @@ class _Row:
     id: str
     prompt: list[int]
     answer: list[int]
+    prefix: int = 0
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -40,7 +41,7 @@ class HFLogprobs:
     def __init__(self, spec: ModelSpec) -> None:
         self.loaded: LoadedModel = open_model(spec)
         self.fingerprint = self.loaded.fingerprint
-        self.batch_tokens = spec.batch_tokens
+        self._batches = Batches(spec.batch_tokens, self.loaded.short_window)
         self._path = spec.path
         if not is_causal(self.loaded.model):
             raise ModelError(
@@ -71,28 +72,13 @@ class HFLogprobs:
         """
         waiting, out = self._rows(answers)
         waiting.sort(key=len, reverse=True)  # so that memory runs out at once or not at all
-        while waiting:
-            batch = _first_batch(waiting, self.batch_tokens, self.loaded.short_window)
-            sums = self._attempt(batch)
-            if sums is None:
-                # Here the failed pass has let go of its tensors, in an except block it would not have.
-                if len(batch) == 1:
-                    raise ModelError(
-                        f"{batch[0].id}: its {len(batch[0])} tokens do not fit into memory alone; use a smaller dtype, "
-                        "a larger device, or shorter answers"
-                    )
-                self.batch_tokens = len(batch) * len(batch[0]) // 2
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
-                continue
-            for row, value in zip(batch, sums, strict=True):
-                if not math.isfinite(value):
-                    raise ModelError(
-                        f"{row.id}: its log-probability under {self._path} is {value}; the model is damaged or its "
-                        "dtype too small, try float32"
-                    )
-                out[row.place] = Logprob(value, len(row.answer))
-            del waiting[: len(batch)]
+        for row, value in zip(waiting, self._batches.run(waiting, self._sums), strict=True):
+            if not math.isfinite(value):
+                raise ModelError(
+                    f"{row.id}: its log-probability under {self._path} is {value}; the model is damaged or its "
+                    "dtype too small, try float32"
+                )
+            out[row.place] = Logprob(value, len(row.answer))
         return [logprob for logprob in out if logprob is not None]
 
     def _rows(self, answers: Sequence[Answer]) -> tuple[list[_Row], list[Logprob | None]]:
@@ -144,16 +130,8 @@ class HFLogprobs:
         if not row.prompt:
             raise ModelError(f"{row.id}: its prompt has no token under {self._path}; mend the chat template")
 
-    def _attempt(self, batch: Sequence[_Row]) -> list[float] | None:
-        """``_batch``, or None when memory was out."""
-        try:
-            if self._head_is_known:
-                return self._batch(batch)
-            return [self._whole(row) for row in batch]
-        except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
-                raise
-            return None
+    def _sums(self, batch: Sequence[_Row]) -> list[float]:
+        return self._batch(batch) if self._head_is_known else [self._whole(row) for row in batch]
 
     @torch.inference_mode()
     def _batch(self, batch: Sequence[_Row]) -> list[float]:
@@ -177,14 +155,3 @@ class HFLogprobs:
         start = len(row.prompt)
         values = chunked_logprobs(logits[start - 1 : -1], ids[0, start:], lambda chunk: chunk, logits.shape[-1])
         return float(values.double().sum())
-
-
-def _first_batch(rows: Sequence[_Row], budget: int, short: int | None) -> Sequence[_Row]:
-    """The longest rows, as many as hold at most ``budget`` tokens with their padding, at least one.
-
-    Rows of at most ``short`` tokens are never beside longer ones, which would change how their positions are encoded.
-    """
-    batch = rows[: max(1, budget // len(rows[0]))]
-    if short is not None and len(rows[0]) > short:
-        batch = [row for row in batch if len(row) > short]
-    return batch

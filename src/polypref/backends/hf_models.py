@@ -1,9 +1,10 @@
-"""Opening Hugging Face causal language models: one copy of the weights for a base and all of its LoRA adapters."""
+"""Opening Hugging Face models: one copy of the weights for a base and all of its LoRA adapters."""
 
 from __future__ import annotations
 
 import gc
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,68 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Opening:
+    """What is known of a model before any of its weights is read. ``adapter`` is its key among a base's adapters."""
+
+    spec: ModelSpec
+    fingerprint: str
+    device: torch.device
+    dtype: torch.dtype
+    tokenizer: PreTrainedTokenizerBase
+    adapter: str | None
+    folder: Path | None
+    config: Any
+
+    @classmethod
+    def of(cls, spec: ModelSpec) -> Opening:
+        """
+        Raises:
+            ModelError: nothing is there under that name, or the adapter or the tokenizer cannot be read.
+        """
+        spec = resolved(spec)
+        whole = fingerprint(spec)
+        device = chosen_device(spec.device)
+        folder = _adapter_folder(spec.adapter) if spec.adapter is not None else None
+        return cls(
+            spec,
+            whole,
+            device,
+            chosen_dtype(spec.dtype, device),
+            _tokenizer(spec, folder),
+            whole if folder is not None else None,
+            folder,
+            _adapter_config(folder) if folder is not None else None,
+        )
+
+    def weights(self, kind: str, load: Callable[[Opening], PreTrainedModel]) -> Weights:
+        """The base in memory with the adapter on its list: the one that is open already as this ``kind``, else what
+        ``load`` gives.
+
+        Raises:
+            ModelError: the adapter does not fit, or ``load`` says so.
+        """
+        bare = self.spec.model_copy(update={"adapter": None})
+        key = (fingerprint(bare), str(self.device), f"{self.dtype} {self.spec.attention} {kind}")
+        opened = _open.setdefault(key, [])
+        weights = next((one for one in opened if self.adapter in one.adapters or one.takes(self.config)), None)
+        if weights is None:
+            weights = Weights(load(self))
+            opened.append(weights)
+        if self.adapter is not None and self.folder is not None and self.adapter not in weights.adapters:
+            try:
+                weights.add(self.adapter, self.folder, self.config)
+            except (ModelError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+                opened.remove(weights)  # half an adapter may be in its layers
+                if isinstance(error, ModelError):
+                    raise
+                raise ModelError(
+                    f"{self.spec.adapter} cannot be put on {self.spec.path} as an adapter ({first_line(error)}); "
+                    "give an adapter that was trained on it"
+                ) from None
+        return weights
+
+
+@dataclass(frozen=True)
 class LoadedModel:
     """A model ready to run: evaluation mode, no gradients, its template checked."""
 
@@ -107,51 +170,35 @@ def close_models() -> None:
 
 
 def open_model(spec: ModelSpec) -> LoadedModel:
-    """Open a model, or find its weights open already.
+    """Open a causal language model, or find its weights open already.
 
     Raises:
         ModelError: nothing is there under that name, its files are no safetensors checkpoint of a causal language
             model, the adapter does not fit, or its chat template cannot be scored with.
     """
-    spec = resolved(spec)
-    whole = fingerprint(spec)
-    device = chosen_device(spec.device)
-    dtype = chosen_dtype(spec.dtype, device)
-    adapter = whole if spec.adapter is not None else None
-    folder = _adapter_folder(spec.adapter) if spec.adapter is not None else None
-    config = _adapter_config(folder) if folder is not None else None
-    tokenizer = _tokenizer(spec, folder)
-    template = PromptTemplate(tokenizer, spec.chat_template_kwargs)
+    found = Opening.of(spec)
+    template = PromptTemplate(found.tokenizer, found.spec.chat_template_kwargs)
     template.check()
-    bare = spec.model_copy(update={"adapter": None})
-    key = (fingerprint(bare), str(device), f"{dtype} {spec.attention}")
-    opened = _open.setdefault(key, [])
-    weights = next((one for one in opened if adapter in one.adapters or one.takes(config)), None)
-    if weights is None:
-        weights = Weights(_load(spec, device, dtype))
-        opened.append(weights)
-    if adapter is not None and folder is not None and adapter not in weights.adapters:
-        try:
-            weights.add(adapter, folder, config)
-        except (ModelError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            opened.remove(weights)  # half an adapter may be in its layers
-            if isinstance(error, ModelError):
-                raise
-            raise ModelError(
-                f"{spec.adapter} cannot be put on {spec.path} as an adapter ({first_line(error)}); "
-                "give an adapter that was trained on it"
-            ) from None
+    weights = found.weights("causal", _load)
     return LoadedModel(
-        weights, adapter, tokenizer, template, _window(weights.base), _short_window(weights.base), device, dtype, whole
+        weights,
+        found.adapter,
+        found.tokenizer,
+        template,
+        window(weights.base),
+        short_window(weights.base),
+        found.device,
+        found.dtype,
+        found.fingerprint,
     )
 
 
-def _load(spec: ModelSpec, device: torch.device, dtype: torch.dtype) -> PreTrainedModel:
+def _load(found: Opening) -> PreTrainedModel:
     return load_weights(
         AutoModelForCausalLM,
-        spec,
-        device,
-        dtype,
+        found.spec,
+        found.device,
+        found.dtype,
         kind="a causal language model",
         give="give a folder or hub name of a safetensors checkpoint",
         lacks="give one that has them: a reward model or an encoder cannot be used here",
@@ -206,13 +253,14 @@ def _wrapping(config: Any) -> Any:
     return str(config.peft_type), whole, sorted(tokens) if isinstance(tokens, dict) else bool(tokens), tied
 
 
-def _window(model: PreTrainedModel) -> int | None:
+def window(model: PreTrainedModel) -> int | None:
+    """The tokens that its positions reach, None where it names no number."""
     config = model.config.get_text_config()
     found = (getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len", "seq_length"))
     return next((length for length in found if isinstance(length, int)), None)
 
 
-def _short_window(model: PreTrainedModel) -> int | None:
+def short_window(model: PreTrainedModel) -> int | None:
     """The longest batch that LongRoPE (Phi 3, MiniCPM) turns by its short factors; a longer one turns by others."""
     rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
     for settings in (rope, *rope.values()):  # one for all layers, or by their type

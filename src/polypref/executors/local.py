@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from polypref.backends.base import Progress
-from polypref.records import Drop, Example
+from polypref.records import Candidate, Drop, Example
 from polypref.store import delta
 from polypref.store.atomic import digest
 from polypref.store.shards import Scope, Track, standing, write_shard
@@ -79,17 +79,23 @@ def _gave_up(before: Example, after: Example) -> list[Drop]:
     return [d for d in after.dropped if d.candidate is None and d.reason == "failed" and d not in before.dropped]
 
 
+def _unjudged(before: Example, after: Example) -> dict[str, Candidate]:
+    """The candidates, as they were, that a judge of this layer gave no score."""
+    silent = {d.candidate for d in after.dropped if d.reason == "no_verdict" and d not in before.dropped}
+    return {c.id: c for c in before.candidates if c.id in silent}
+
+
 def _failures(before: Example, after: Example) -> int:
-    return len(_failed(before, after)) + len(_gave_up(before, after))
+    return len(_failed(before, after)) + len(_gave_up(before, after)) + len(_unjudged(before, after))
 
 
 def _without(before: Example, example: Example) -> Example:
     """The example as it was left, but for what failed."""
-    lost, gave_up = _failed(before, example), _gave_up(before, example)
+    lost, gave_up, unjudged = _failed(before, example), _gave_up(before, example), _unjudged(before, example)
     return dataclasses.replace(
         example,
-        candidates=[c for c in example.candidates if c.id not in lost],
-        dropped=[d for d in example.dropped if d.candidate not in lost and d not in gave_up],
+        candidates=[unjudged.get(c.id, c) for c in example.candidates if c.id not in lost],
+        dropped=[d for d in example.dropped if d.candidate not in {*lost, *unjudged} and d not in gave_up],
     )
 
 

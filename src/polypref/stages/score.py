@@ -13,7 +13,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from polypref.backends.base import Answer, Context, Judged, Logprob, ModelSpec, Options, Tag, batches
+from polypref.backends.base import Answer, Context, Judged, Logprob, ModelSpec, Options, ScorerSpec, Tag, batches
 from polypref.errors import InputError, ModelError
 from polypref.records import Candidate, Drop, Example, live
 from polypref.stages.views import PREFIX, Prefix, View, as_answer
@@ -48,15 +48,13 @@ class ImplicitOptions(Options):
         return self.name, f"{self.name}_policy_logprob", f"{self.name}_reference_logprob"
 
 
-class ScorerOptions(Options):
-    """A scorer by its name in the registry, and what its score is called."""
+class ScorerOptions(ScorerSpec):
+    """A scorer, and what its score is called."""
 
     BESIDE = frozenset({"chunk"})
 
-    scorer: str
-    model: ModelSpec | None = None
     name: str | None = Field(None, min_length=1, description="of the score; the scorer's name when left out")
-    chunk: int = Field(512, gt=0)
+    chunk: int = Field(512, gt=0, description="examples that are held in memory at once")
 
 
 def implicit(examples: Iterable[Example], options: ImplicitOptions, context: Context) -> Iterator[Example]:
@@ -125,12 +123,18 @@ def _with_scores(
             )
         scores = {reward: value, policy_name: policy.sum, reference_name: reference.sum}
         candidates.append(dataclasses.replace(candidate, scores=candidate.scores | scores))
-    new = [d for d in drops if d not in example.dropped]
-    return dataclasses.replace(example, candidates=candidates, dropped=[*example.dropped, *new])
+    return dataclasses.replace(example, candidates=candidates, dropped=_with_new(example.dropped, drops))
 
 
-def by_scorer(examples: Iterable[Example], options: ScorerOptions, context: Context) -> Iterator[Example]:
+def by_scorer(
+    examples: Iterable[Example], options: ScorerOptions, context: Context, *, again: bool = True
+) -> Iterator[Example]:
     """Add one score, ``options.name``, to every candidate that did not fail.
+
+    A candidate to which the scorer gives none gets an ``error`` and is dropped as ``no_verdict``.
+
+    Args:
+        again: whether candidates that have the score already are scored again.
 
     Raises:
         InputError: a candidate's language has no prompt in its example.
@@ -138,25 +142,40 @@ def by_scorer(examples: Iterable[Example], options: ScorerOptions, context: Cont
     """
     scorer = context.open("scorer", options)
     name = options.name or options.scorer
+    done = 0
     for chunk in batches(examples, options.chunk):
-        judged = [(e, c) for e in chunk for c in e.candidates if live(c)]
-        values: Sequence[float] = scorer.score([_judged(e, c) for e, c in judged])
+        judged = [(e, c) for e in chunk for c in e.candidates if live(c) and (again or name not in c.scores)]
+        values: Sequence[float | None] = scorer.score([_judged(e, c) for e, c in judged])
         scores = {(e.id, c.id): v for (e, c), v in zip(judged, values, strict=True)}
         for key, value in scores.items():
-            if not math.isfinite(value):
+            if value is not None and not math.isfinite(value):
                 raise ModelError(
                     f"{options.scorer} scores candidate {key[1]!r} of example {key[0]!r} {value}; mend the scorer"
                 )
         for example in chunk:
-            yield dataclasses.replace(
-                example,
-                candidates=[
-                    dataclasses.replace(c, scores=c.scores | {name: scores[example.id, c.id]})
-                    if (example.id, c.id) in scores
-                    else c
-                    for c in example.candidates
-                ],
-            )
+            yield _with_score(example, scores, name, options.scorer)
+        done += len(chunk)
+        context.progress(f"score {name}", done, None)
+
+
+def _with_score(example: Example, scores: dict[tuple[str, str], float | None], name: str, scorer: str) -> Example:
+    candidates: list[Candidate] = []
+    drops: list[Drop] = []
+    for candidate in example.candidates:
+        if (example.id, candidate.id) not in scores:
+            candidates.append(candidate)
+            continue
+        value = scores[example.id, candidate.id]
+        if value is None:
+            drops.append(Drop(STAGE, "no_verdict", candidate.lang, candidate.id))
+            candidates.append(dataclasses.replace(candidate, error=f"not scored: {scorer} gave no score"))
+        else:
+            candidates.append(dataclasses.replace(candidate, scores=candidate.scores | {name: value}))
+    return dataclasses.replace(example, candidates=candidates, dropped=_with_new(example.dropped, drops))
+
+
+def _with_new(known: Sequence[Drop], drops: Sequence[Drop]) -> list[Drop]:
+    return [*known, *(drop for drop in drops if drop not in known)]
 
 
 def _judged(example: Example, candidate: Candidate) -> Judged:

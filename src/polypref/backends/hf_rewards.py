@@ -1,0 +1,315 @@
+"""Scores of sequence classifiers, our reward models and any other: the same in any batch, and within memory.
+
+An answer's score is the model's own output for its sequence alone. Decoders are padded on the right without a mask
+(they never look there) and read at the last token; answers to one prompt share the keys and values of the tokens that
+they begin with. Encoders are padded under an attention mask.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicLayer
+
+from polypref.backends.base import Judged, ScorerSpec
+from polypref.backends.hf_batches import Batches
+from polypref.backends.hf_files import quiet
+from polypref.backends.hf_heads import body, close, vocabulary
+from polypref.backends.hf_reward_models import (
+    RewardModel,
+    bears_padding,
+    is_causal,
+    is_read_at_the_end,
+    open_reward_model,
+)
+from polypref.backends.judging import RewardModelSettings, settings_of
+from polypref.backends.reward_inputs import Input, RewardInputs, Tokens
+from polypref.errors import ModelError
+
+LEAST_SHARED = 16
+"""Tokens: a shorter beginning is not worth a pass of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One sequence: where its result goes, whose it is, its prompt, its tokens, and how many of them others share."""
+
+    place: int
+    id: str
+    prompt: str
+    tokens: Tokens
+    prefix: int = 0
+
+    def __len__(self) -> int:
+        return len(self.tokens.ids)
+
+
+class HFRewardModel:
+    """A ``Scorer`` on a sequence classifier of transformers, LoRA adapters included; higher is better.
+
+    The score is the only output, or the one that ``settings.label`` names: as it is for regression and independent
+    labels, its log-odds against the other labels where they exclude each other (``config.problem_type``; transformers
+    takes several labels for exclusive when nothing is said).
+    """
+
+    VERSION: ClassVar[int] = 1
+
+    @classmethod
+    def opened(cls, spec: ScorerSpec, open: Callable[..., Any]) -> HFRewardModel:
+        """
+        Raises:
+            RecipeError: a wrong setting.
+            ModelError: there is no model, or it cannot be used as asked.
+        """
+        if spec.model is None:
+            raise ModelError("reward_model needs a model; give a folder or hub name of a sequence classifier")
+        settings = settings_of(RewardModelSettings, spec)
+        return cls(open_reward_model(spec.model), settings)
+
+    def __init__(self, loaded: RewardModel, settings: RewardModelSettings) -> None:
+        self.loaded, self.name = loaded, loaded.spec.path
+        self.truncated = 0
+        """Answers so far whose sequence lost its beginning."""
+        model = loaded.model
+        with quiet():
+            causal = is_causal(model)
+            self._at_the_end = causal and is_read_at_the_end(model, loaded.pad)
+            self._masked = not self._at_the_end and bears_padding(model, loaded.pad)
+            self.shares_prompts = settings.share_prompts and self._at_the_end and self._can_share()
+        if not (self._at_the_end or self._masked):
+            warnings.warn(f"{self.name}: padding changes its scores, so it is run one sequence at a time", stacklevel=2)
+        self.inputs = RewardInputs(
+            loaded.tokenizer,
+            loaded.spec.chat_template_kwargs,
+            _input(settings, loaded, causal),
+            _max_length(settings, loaded),
+            self.name,
+        )
+        self._label = _label(settings, model.config, self.name)
+        self._batches = Batches(loaded.spec.batch_tokens, loaded.short_window)
+        read = f"{self.inputs.input}:{self._label[0]}:{self.inputs.max_length}"
+        self.fingerprint = f"reward_model:{read}:{loaded.fingerprint}"
+
+    def score(self, answers: Sequence[Judged]) -> list[float]:
+        """See ``Scorer.score``.
+
+        Raises:
+            ModelError: a score is NaN or infinite, a conversation cannot be rendered, or one sequence alone does not
+                fit into memory; the message names the answer's id.
+        """
+        alone, shared = self._arranged(self._rows(answers))
+        out = [math.nan] * len(answers)
+        for rows, work in ((alone, self._scores), (shared, self._scores_after_prefixes)):
+            with quiet():  # transformers takes an end-of-turn that is the pad token as well for padding, and says so
+                values = self._batches.run(rows, work)
+            for row, value in zip(rows, values, strict=True):
+                if not math.isfinite(value):
+                    raise ModelError(
+                        f"{row.id}: its score under {self.name} is {value}; the model is damaged or its dtype too "
+                        "small, try float32"
+                    )
+                out[row.place] = value
+        return out
+
+    # --- rows --------------------------------------------------------------------------------------------------------
+
+    def _rows(self, answers: Sequence[Judged]) -> list[_Row]:
+        rows = [
+            _Row(place, answer.id, repr(list(answer.messages)), self.inputs.of(answer))
+            for place, answer in enumerate(answers)
+        ]
+        size = vocabulary(self.loaded.weights.base)
+        for row in rows:
+            if max(row.tokens.ids) >= size:  # an index error on the host, the end of the process on an accelerator
+                raise ModelError(
+                    f"{row.id}: token {max(row.tokens.ids)} is beyond the vocabulary of {size} of {self.name}; "
+                    "give the model its own tokenizer"
+                )
+        if cut := sum(row.tokens.cut > 0 for row in rows):
+            if not self.truncated:
+                warnings.warn(
+                    f"{self.name}: {cut} of {len(rows)} answers are longer than {self.inputs.max_length} tokens with "
+                    "their prompt and were scored without their beginning; this is said once",
+                    stacklevel=3,
+                )
+            self.truncated += cut
+        return rows
+
+    def _arranged(self, rows: list[_Row]) -> tuple[list[_Row], list[_Row]]:
+        """Rows to run whole, and rows to run behind what they share; longest first, so that memory runs out at once.
+
+        Answers to one prompt share the tokens that all of them begin with, but for the one that a row is read at.
+        """
+        groups: dict[str, list[_Row]] = {}
+        alone: list[_Row] = []
+        for row in rows:
+            if self.shares_prompts and not row.tokens.cut:
+                groups.setdefault(row.prompt, []).append(row)
+            else:
+                alone.append(row)
+        shared: list[list[_Row]] = []
+        for group in groups.values():
+            common = _in_common([row.tokens.ids for row in group])
+            prefix = min(common, *(self.loaded.last(row.tokens.ids) for row in group))
+            if len(group) > 1 and prefix >= LEAST_SHARED:
+                group.sort(key=len, reverse=True)
+                shared.append([dataclasses.replace(row, prefix=prefix) for row in group])
+            else:
+                alone += group
+        shared.sort(key=lambda group: len(group[0]), reverse=True)
+        return sorted(alone, key=len, reverse=True), [row for group in shared for row in group]
+
+    # --- forward passes ----------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def _scores(self, rows: Sequence[_Row]) -> list[float]:
+        """The score of each row, run whole."""
+        model, pad = self.loaded.model, self.loaded.pad or 0
+        if not (self._at_the_end or self._masked) and len(rows) > 1:
+            return [value for row in rows for value in self._scores([row])]
+        ids = self._tensor([row.tokens.ids for row in rows], pad)
+        if self._at_the_end:
+            hidden = body(model)(input_ids=ids, use_cache=False).last_hidden_state
+            at = torch.tensor([self.loaded.last(row.tokens.ids) for row in rows], device=hidden.device)
+            return self._read(model.score(hidden[torch.arange(len(rows), device=hidden.device), at]))
+        extra = {}
+        if rows[0].tokens.segments is not None:
+            segments = [row.tokens.segments or [] for row in rows]
+            extra["token_type_ids"] = self._tensor(segments, self.loaded.tokenizer.pad_token_type_id)
+        mask = self._tensor([[1] * len(row) for row in rows], 0)
+        return self._read(model(input_ids=ids, attention_mask=mask, **extra).logits)
+
+    @torch.inference_mode()
+    def _scores_after_prefixes(self, rows: Sequence[_Row]) -> list[float]:
+        """The score of each row; the prefixes are run first, each once, and the rests behind their keys and values."""
+        beginnings = [tuple(row.tokens.ids[: row.prefix]) for row in rows]
+        unique = {beginning: k for k, beginning in enumerate(dict.fromkeys(beginnings))}
+        rests = [row.tokens.ids[row.prefix :] for row in rows]
+        hidden, _ = self._after(list(unique), [unique[beginning] for beginning in beginnings], rests)
+        at = [self.loaded.last(row.tokens.ids) - row.prefix for row in rows]
+        places = torch.tensor(at, device=hidden.device)
+        return self._read(self.loaded.model.score(hidden[torch.arange(len(rows), device=hidden.device), places]))
+
+    def _after(
+        self, prefixes: Sequence[Sequence[int]], which: Sequence[int], rests: Sequence[Sequence[int]]
+    ) -> tuple[Tensor, Any]:
+        """Hidden states [n, S, d] of n rests, each behind the prefix of its number, and the cache.
+
+        Prefixes are padded on the left, so that each rest follows its own at once; rests on the right.
+        """
+        run, device = body(self.loaded.model), self.loaded.device
+        width = max(map(len, prefixes))
+        ids = self._tensor([[0] * (width - len(prefix)) + list(prefix) for prefix in prefixes], 0)
+        mask = self._tensor([[0] * (width - len(prefix)) + [1] * len(prefix) for prefix in prefixes], 0)
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        cache = run(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True).past_key_values
+        rows = torch.tensor(which, device=device)
+        cache.batch_select_indices(rows)
+        tail = self._tensor(rests, 0)
+        places = mask.sum(-1)[rows].unsqueeze(1) + torch.arange(tail.shape[1], device=device)
+        mask = torch.cat([mask[rows], torch.ones_like(tail)], dim=-1)
+        out = run(input_ids=tail, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True)
+        return out.last_hidden_state, cache
+
+    def _tensor(self, rows: Sequence[Sequence[int]], padding: int) -> Tensor:
+        """Integers [n, longest], padded on the right."""
+        out = torch.full((len(rows), max(map(len, rows))), padding, dtype=torch.long)
+        for row, values in zip(out, rows, strict=True):
+            row[: len(values)] = torch.tensor(values)
+        return out.to(self.loaded.device)
+
+    def _read(self, logits: Tensor) -> list[float]:
+        """The rewards of outputs [n, labels]."""
+        label, exclusive = self._label
+        values = logits.double().cpu()
+        if exclusive:
+            others = [k for k in range(values.shape[1]) if k != label]
+            return [float(v) for v in values[:, label] - values[:, others].logsumexp(-1)]
+        return [float(v) for v in values[:, label]]
+
+    @torch.inference_mode()
+    def _can_share(self) -> bool:
+        """Whether rests behind cached prefixes come out as whole sequences do: tried, on all layers a plain cache.
+
+        A window or a state keeps too little of a prefix, or keeps it otherwise; LongRoPE turns short ones otherwise.
+        """
+        size = vocabulary(self.loaded.weights.base)
+        prefixes, which = [[(7 * k + 3 * n) % size for k in range(n)] for n in (9, 6)], [0, 1, 1]
+        rests = [[(11 * k + n) % size for k in range(n)] for n in (4, 5, 2)]
+        if self.loaded.short_window is not None:
+            return False
+        try:
+            hidden, cache = self._after(prefixes, which, rests)
+            for k, (number, rest) in enumerate(zip(which, rests, strict=True)):
+                ids = self._tensor([[*prefixes[number], *rest]], 0)
+                whole = body(self.loaded.model)(input_ids=ids, use_cache=False).last_hidden_state
+                if not close(hidden[k, : len(rest)], whole[0, -len(rest) :]):
+                    return False
+        except (AttributeError, TypeError, ValueError, RuntimeError):
+            return False
+        return all(type(layer) is DynamicLayer for layer in cache.layers)
+
+
+def _in_common(sequences: Sequence[list[int]]) -> int:
+    """How many first tokens are the same in all: those that the first and the last of them in order share."""
+    first, last = min(sequences), max(sequences)
+    return next((k for k, (one, two) in enumerate(zip(first, last, strict=False)) if one != two), len(first))
+
+
+def _input(settings: RewardModelSettings, loaded: RewardModel, causal: bool) -> Input:
+    if settings.input != "auto":
+        return settings.input
+    told = loaded.own.get("input")
+    if told is not None:
+        if told not in ("turns", "template", "pair"):
+            raise ModelError(
+                f"{loaded.spec.path}: its configuration says polypref.input {told!r}; give settings.input: "
+                "turns, template or pair"
+            )
+        return told  # type: ignore[no-any-return]
+    if getattr(loaded.tokenizer, "chat_template", None):
+        return "template"
+    if not causal:
+        return "pair"
+    raise ModelError(
+        f"{loaded.spec.path} has no chat template, so nothing says how a conversation is written for it; put a "
+        "chat_template.jinja beside its tokenizer, or give settings.input: pair"
+    )
+
+
+def _max_length(settings: RewardModelSettings, loaded: RewardModel) -> int | None:
+    """The bound that was asked for, else the one of training, else the tokenizer's, and never beyond the window."""
+    told = loaded.own.get("max_length")
+    own = told if isinstance(told, int) else loaded.tokenizer.model_max_length  # where unknown, of 31 digits
+    if settings.max_length is not None:
+        own = settings.max_length
+        if loaded.window is not None and own > loaded.window:
+            raise ModelError(
+                f"settings.max_length {own} is more than the {loaded.window} tokens that {loaded.spec.path} can read"
+            )
+    return min(own, loaded.window) if loaded.window is not None else own
+
+
+def _label(settings: RewardModelSettings, config: Any, name: str) -> tuple[int, bool]:
+    """Which output is the reward, and whether the labels exclude each other."""
+    names = [str(config.id2label.get(k, k)) for k in range(config.num_labels)]
+    shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+    label = settings.label
+    if label is None:
+        if len(names) > 1:
+            raise ModelError(f"{name} has {len(names)} labels ({shown}); say by settings.label which is the reward")
+        label = 0
+    elif isinstance(label, str):
+        if label not in names:
+            raise ModelError(f"{name} has no label {label!r}; its labels are {shown}")
+        label = names.index(label)
+    elif not 0 <= label < len(names):
+        raise ModelError(f"{name} has no label {label}; its labels are 0 to {len(names) - 1} ({shown})")
+    return label, len(names) > 1 and config.problem_type in (None, "single_label_classification")
