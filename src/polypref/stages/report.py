@@ -11,13 +11,15 @@ from polypref import languages
 from polypref.errors import InputError
 from polypref.stages import report_tables as tables
 from polypref.stages.report_imbalance import pivot_of
+from polypref.stages.report_judged import Judged
 from polypref.stages.report_parts import parts
+from polypref.stages.report_reward_words import reward_findings, reward_headline
 from polypref.stages.report_words import Finding, findings, headline, whole_way
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-VERSION: int = 3
+VERSION: int = 4
 
 SECRET = re.compile(r"(^|_)(api_key|secret|password|passwd|access_token|hf_token|auth|authorization)$", re.IGNORECASE)
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
@@ -56,6 +58,9 @@ class ReportData:
     ``timings``: part → seconds.
     ``dominance``: ``Dominance.to_json()`` of the language that leads. ``unseen``: languages that are evaluated and that
     no training prompt was in.
+    ``rewards``: reward models that were judged: ``{"figures": {model: {language: {metric: v, metric_stderr,
+    metric_n}}}, "matrix": Matrix.to_json(), "sections": {model: {language: {section: share}}}, "trained_on": {model:
+    [language]}}``, of which all but the figures may be missing. ``representation``: ``Shift.to_json()``.
     """
 
     name: str
@@ -72,6 +77,8 @@ class ReportData:
     timings: Mapping[str, float] = field(default_factory=dict)
     dominance: Mapping[str, Any] | None = None
     unseen: Sequence[str] = ()
+    rewards: Mapping[str, Any] | None = None
+    representation: Mapping[str, Any] | None = None
 
 
 def render(data: ReportData) -> str:
@@ -96,7 +103,7 @@ def render(data: ReportData) -> str:
     return environment.get_template("report.html.j2").render(
         data=data,
         title=tables.name_of(data.name),
-        headline=headline(data.results, data.comparisons),
+        headline=headline_of(data),
         facts=_facts(data),
         findings=told,
         # What was said on the way and is a finding is not said twice.
@@ -109,10 +116,17 @@ def render(data: ReportData) -> str:
     )
 
 
+def headline_of(data: ReportData) -> Finding:
+    """The run in one sentence: what the training of a policy brought, else what its reward models do."""
+    rewards = None if whole_way(data.comparisons) else reward_headline(data)
+    return rewards or headline(data.results, data.comparisons)
+
+
 def findings_of(data: ReportData) -> list[Finding]:
     """What the page says in sentences under its headline."""
+    first = headline_of(data)
     trained = {"": data.config, **{str(b["name"]): b for b in data.config.get("baselines") or ()}}
-    return findings(
+    told = findings(
         data.results,
         data.comparisons,
         pivot=pivot_of(data),
@@ -122,6 +136,7 @@ def findings_of(data: ReportData) -> list[Finding]:
         },
         dominance=data.dominance,
     )
+    return [finding for finding in (*reward_findings(data), *told) if finding != first]
 
 
 def terminal_tables(data: ReportData) -> list[Table]:
@@ -154,15 +169,18 @@ def direction(tag: str) -> str:
 
 def _facts(data: ReportData) -> list[tuple[str, str]]:
     """The chips under the headline."""
-    tags = tables.order(tag for by in data.results.values() for tag in by)
+    tags = tables.order(tag for by in (*data.results.values(), *Judged.of(data).figures.values()) for tag in by)
     pairs = [
         f.get("pairs") or 0
         for r in data.rounds
         for f in (((r.get("summaries") or {}).get("pair") or {}).get("languages") or {}).values()
     ]
+    judged = Judged.of(data).figures
     facts = [("date", data.date), ("seed", str(data.seed))]
-    if data.results:
-        facts.append(("steps", str(len(data.results))))
+    if judged:
+        facts.append(("reward models", str(len(judged))))
+    if steps := [name for name in data.results if name not in judged]:
+        facts.append(("steps", str(len(steps))))
     if tags:
         unseen = len([tag for tag in tags if tag in data.unseen])
         facts.append(("languages", f"{len(tags)} ({unseen} unseen)" if unseen else str(len(tags))))

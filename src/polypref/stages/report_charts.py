@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,12 @@ COLOURS = ("#8593a3", "#e07b1a", "#2f7fd1", "#17987f", "#9457c9", "#d6456b", "#a
 SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "triangle-right", "triangle-left")
 
 WIDTH, HEIGHT = 800, 250
+
+LOW, HIGH = (0xE8, 0xF1, 0xFA), (0x0B, 0x3D, 0x70)
+"""The ends of a heat map's colours: one hue, so that they are told apart by lightness alone."""
+DARK_TEXT, LIGHT_TEXT, FRAME = "#000000", "#ffffff", "#e07b1a"
+"""On tiles, whose colours stay in the page's dark theme."""
+MAP_WIDTH, TILE_HEIGHT = 680, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,17 @@ class Dot:
     value: float
     low: float | None = None
     high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A cell of a heat map: its value, what is printed in it, and whether it is framed (``solid``, ``dashed``)."""
+
+    row: str
+    column: str
+    value: float
+    text: str
+    frame: str = ""
 
 
 def dots(
@@ -113,6 +130,80 @@ def dumbbells(
         ),
     )
     return _svg(chart.properties(width=width, height=HEIGHT), alt)
+
+
+def heat_map(
+    tiles: Sequence[Tile], *, alt: str, rows: Sequence[str], columns: Sequence[str], width: int = MAP_WIDTH
+) -> str:
+    """Values printed in tiles, darker where they are higher. An empty name among the rows or columns is a gap.
+
+    A tile that is not there stays blank.
+    """
+    import altair
+
+    colour = _shades([tile.value for tile in tiles])
+    data = altair.Data(values=[{**_tile(tile), **colour(tile.value)} for tile in tiles])
+    base = altair.Chart(data).encode(
+        x=altair.X("column:N", title=None, axis=_heads(columns, width), scale=_bands(columns)),
+        y=altair.Y("row:N", title=None, axis=altair.Axis(labelFontSize=13, labelColor=INK), scale=_bands(rows)),
+    )
+    layers: list[Any] = [base.mark_rect(cornerRadius=3).encode(fill=altair.Fill("fill:N", scale=None, legend=None))]
+    for frame, dash in (("solid", []), ("dashed", [4, 3])):
+        framed = base.transform_filter(f"datum.frame == '{frame}'")
+        layers.append(framed.mark_rect(filled=False, stroke=FRAME, strokeWidth=3, strokeDash=dash, cornerRadius=3))
+    size = 13 if width / len(columns) >= 44 else 11
+    for framed_too, weight in (("!=", "bold"), ("==", "normal")):
+        written = base.transform_filter(f"datum.frame {framed_too} ''").mark_text(fontSize=size, fontWeight=weight)
+        layers.append(written.encode(text="text:N", color=altair.Color("ink:N", scale=None, legend=None)))
+    return _svg(altair.layer(*layers).properties(width=width, height=TILE_HEIGHT * len(rows)), alt)
+
+
+def _tile(tile: Tile) -> dict[str, Any]:
+    return {"row": tile.row, "column": tile.column, "text": tile.text, "frame": tile.frame}
+
+
+def _bands(names: Sequence[str]) -> Any:
+    import altair
+
+    return altair.Scale(domain=list(names), paddingInner=0.08, paddingOuter=0.06)
+
+
+def _heads(columns: Sequence[str], width: int) -> Any:
+    """The names above a heat map, aslant where they would run into each other."""
+    import altair
+
+    if max(7.5 * (len(line) + 1) for name in columns for line in name.split(" (")) < width / len(columns):
+        lines = max(1 + name.count(" (") for name in columns)
+        break_ = "split(datum.label, regexp(' (?=[(])'))"
+        return altair.Axis(orient="top", labelExpr=break_, labelPadding=8 + 15 * (lines - 1))
+    return altair.Axis(orient="top", labelAngle=-38, labelAlign="left", labelBaseline="middle")
+
+
+def _shades(values: Sequence[float]) -> Callable[[float], dict[str, str]]:
+    """Fill and ink of a tile by its value, the whole range of values over the whole range of colours."""
+    low, high = min(values), max(values)
+
+    def colours(value: float) -> dict[str, str]:
+        place = (value - low) / (high - low) if high > low else 0.5
+        fill = [round(a + place * (b - a)) for a, b in zip(LOW, HIGH, strict=True)]
+        return {
+            "fill": "#" + "".join(f"{part:02x}" for part in fill),
+            "ink": LIGHT_TEXT if contrast(fill, (255, 255, 255)) >= contrast(fill, (0, 0, 0)) else DARK_TEXT,
+        }
+
+    return colours
+
+
+def contrast(one: Sequence[int], other: Sequence[int]) -> float:
+    """The contrast of two sRGB colours, 1 to 21 (WCAG 2.1); text needs 4.5."""
+
+    def luminance(colour: Sequence[int]) -> float:
+        parts = (part / 255 for part in colour)
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
 
 
 def _names(xs: Sequence[str], width: int) -> Any:

@@ -10,7 +10,10 @@ from polypref.maths.stats import Estimate
 from polypref.stages import report_charts as charts
 from polypref.stages import report_tables as tables
 from polypref.stages.report_imbalance import IMBALANCE, TRANSLATION, imbalance, leading, translation
+from polypref.stages.report_judged import Judged
+from polypref.stages.report_rewards import rewards
 from polypref.stages.report_section import Line, Part, alt, dots, round_name
+from polypref.stages.report_shift import representation
 from polypref.stages.translate import STAGE
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ TRANSLATED_NOTE = "An answer whose translation failed has no score in the transl
 
 def parts(data: ReportData, draw: bool = True) -> Iterator[Part]:
     """The sections in their order; those without a chart or a table have nothing to show."""
+    yield from rewards(data, draw)
+    yield from representation(data, draw)
     yield _quality(data, draw)
     yield _gains(data, draw)
     yield leading(data, draw)
@@ -36,8 +41,9 @@ def parts(data: ReportData, draw: bool = True) -> Iterator[Part]:
     yield _blind_spot(data, draw)
     yield _pairs(data, draw)
     yield _drops(data)
-    shown = ("quality", *IMBALANCE, *TRANSLATION)
-    told = [m for m in tables.metrics_of(data.results) if m not in shown and not m.startswith("reward_accuracy_")]
+    shown = ("quality", *IMBALANCE, *TRANSLATION, *Judged.of(data).metrics)
+    apart = ("reward_accuracy_", tables.ON_ANSWERS)
+    told = [m for m in tables.metrics_of(data.results) if m not in shown and not m.startswith(apart)]
     name = tables.namer(data.unseen)
     grids = {metric: tables.metric_grid(data.results, metric, name) for metric in told}
     # The two add up to one, so that one of them is enough to read.

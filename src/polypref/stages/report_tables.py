@@ -29,6 +29,12 @@ SHARES: Final = (
     "imbalance_better",
     "imbalance_worse",
     "translation_failed",
+    "accuracy",
+    "length_baseline",
+    "majority_baseline",
+    "generalisation_gap",
+    "no_verdict",
+    "flip_rate",
 )
 LABELS: Final = {
     "quality": "Quality",
@@ -49,9 +55,25 @@ LABELS: Final = {
     "asks_other_language": "Prompt asks for another language",
     "alpha": "Length control, α",
     "round_trip_chrf": "Round-trip chrF",
+    "accuracy": "Accuracy",
+    "length_baseline": "Length baseline",
+    "majority_baseline": "Majority baseline",
+    "kappa": "Cohen's κ with the pivot",
+    "generalisation_gap": "Generalisation gap",
+    "no_verdict": "No verdict",
+    "flip_rate": "Contradicted by the swapped order",
+    "singular_value_ratio": "Singular value ratio",
+    "singular_value_ratio_change": "Its change from the base",
+    "cosine_between_languages": "Cosine between languages",
+    "cosine_to_pivot": "Cosine to the pivot",
+    "cosine_to_base": "Cosine to the base",
+    "cka_to_base": "Linear CKA with the base",
+    "norm": "Norm of the hidden state",
     "translation_failed": "Round trips that failed",
 }
 POLICY, REFERENCE = "_policy_samples", "_reference_samples"
+ON_ANSWERS: Final = "accuracy_on_"
+"""Before a model's name: how a reward model fares on the answers of that model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +176,7 @@ def label_of(metric: str) -> str:
 
 def is_share(metric: str, values: Iterable[float]) -> bool:
     """Whether a metric is told in percent: rates always, quality where every value lies in [0, 1]."""
-    if metric in SHARES or metric.startswith("reward_accuracy_"):
+    if metric in SHARES or metric.startswith(("reward_accuracy_", "accuracy_")):
         return True
     return metric.endswith("quality") and all(0 <= v <= 1 for v in values)
 

@@ -119,11 +119,11 @@ def _gains(
     out = []
     steps = f"from {name_of(c['from'])} to {name_of(c['to'])}"
     if up:
-        out.append(Finding("good", f"Quality rises {steps} in {_list(up)}."))
+        out.append(Finding("good", f"Quality rises {steps} in {listed(up)}."))
     if down:
-        out.append(Finding("watch", f"Quality falls {steps} in {_list(down)}."))
+        out.append(Finding("watch", f"Quality falls {steps} in {listed(down)}."))
     if open_:
-        out.append(Finding("plain", f"In {_list(open_)} the change {steps} is within its 95% interval of zero."))
+        out.append(Finding("plain", f"In {listed(open_)} the change {steps} is within its 95% interval of zero."))
     for tag, what in apart.items():
         if tag in gains:
             text = f"{language_name(str(tag))}, {what}, moved by {_signed(gains[tag], in_points(c, results))} {steps}"
@@ -176,7 +176,7 @@ def _imbalance(results: Mapping[str, Figures], unseen: Collection[str]) -> list[
     for step, by_language in results.items():
         low = _not_above_chance(by_language, ACCURACY)
         if low:
-            where = _list(low, namer(unseen))
+            where = listed(low, namer(unseen))
             out.append(Finding("watch", f"Imbalance accuracy of {name_of(step)} is not above chance in {where}."))
     return out
 
@@ -228,7 +228,7 @@ def _accuracies(results: Mapping[str, Figures], unseen: Collection[str]) -> list
             if metric.startswith("reward_accuracy_") and not told:
                 low = _not_above_chance(by_language, metric)
                 if low:
-                    where = _list(low, namer(unseen))
+                    where = listed(low, namer(unseen))
                     text = f"{label_of(metric)} of {name_of(step)} is not above chance in {where}."
                     out.append(Finding("watch", text))
     return out
@@ -262,13 +262,14 @@ def _answers(
     out = []
     if left:
         out.append(
-            Finding("watch", f"More answers leave the prompt's language {names} in {_list(left, namer(unseen))}.")
+            Finding("watch", f"More answers leave the prompt's language {names} in {listed(left, namer(unseen))}.")
         )
     if longer:
-        out.append(Finding("watch", f"Answers grow by more than a quarter {names} in {_list(longer, namer(unseen))}."))
+        out.append(Finding("watch", f"Answers grow by more than a quarter {names} in {listed(longer, namer(unseen))}."))
     return out
 
 
-def _list(tags: Sequence[str], name: Namer = language_name) -> str:
+def listed(tags: Sequence[str], name: Namer = language_name) -> str:
+    """The names of languages as a sentence lists them."""
     names = [name(tag) for tag in tags]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
