@@ -3,33 +3,36 @@ that goes."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 import typer
 
-from polypref.cli_stages import AsJson, Dtype, Input, Output, Pivot, answer, evaluate, options_of, switch, through
+from polypref.cli_stages import AsJson, Dtype, Input, Output, Pivot, answer, evaluate, options_of, through
 from polypref.cli_terminal import Terminal
+from polypref.cli_translating import (
+    Adapter,
+    Backend,
+    Beams,
+    ByParagraph,
+    Device,
+    LanguageCheck,
+    MaxCharacters,
+    MaxTokens,
+    Method,
+    Model,
+    Prefill,
+    Prompt,
+    RepetitionPenalty,
+    TrustRemoteCode,
+    Url,
+    named,
+    speaking,
+    translating,
+)
 from polypref.errors import InputError, RecipeError
-
-Model = Annotated[str, typer.Option(help="a folder, a hub name, or a server's model")]
-Backend = Annotated[str, typer.Option(help="hf, vllm, openai or fake")]
-Method = Annotated[str, typer.Option(help="tagged: a chat model; seq2seq: MADLAD-400, NLLB, M2M-100")]
-Url = Annotated[str | None, typer.Option(help="of an OpenAI-compatible server, ending with /v1")]
-Adapter = Annotated[str | None, typer.Option(help="a LoRA adapter on --model")]
-Prompt = Annotated[str | None, typer.Option(help="of tagged: holds {text}, and {source} and {target}")]
-Prefill = Annotated[str | None, typer.Option(help="on or off: open the model's turn with <translated>")]
-MaxTokens = Annotated[int, typer.Option(help="of one translation; one cut there is a failure")]
-RepetitionPenalty = Annotated[float | None, typer.Option()]
-Beams = Annotated[int, typer.Option(help="of seq2seq; 1 is greedy")]
-ByParagraph = Annotated[str, typer.Option(help="auto, on or off: long texts go in pieces")]
-MaxCharacters = Annotated[int, typer.Option(help="of one piece")]
-LanguageCheck = Annotated[str, typer.Option(help="on or off")]
-Device = Annotated[str | None, typer.Option()]
-TrustRemoteCode = Annotated[bool, typer.Option("--trust-remote-code")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -71,7 +74,7 @@ def translate(
     as_json: AsJson = False,
 ) -> None:
     """Translate candidates, or prompts; what is translated already stays, and what fails says why."""
-    given = _translating(locals())  # first, while these are the parameters alone
+    given = translating(locals())  # first, while these are the parameters alone
     from polypref.stages import translate as candidates
     from polypref.stages import translate_prompts as prompting
 
@@ -79,21 +82,21 @@ def translate(
         raise RecipeError(f"--prompts-from is {prompts_from}, but no prompts are made; say --prompts-into as well")
     asked: list[tuple[Any, Any]] = []
     if prompts_into:
-        with _named(languages="prompts-into", source="prompts-from"):
+        with named(languages="prompts-into", source="prompts-from"):
             options = options_of(
                 prompting.TranslatePromptsOptions, languages=prompts_into, source=prompts_from, role=model, **given
             )
         asked.append((prompting.translate_prompts, options))
     if direction or language or origin or not prompts_into:
         values = {"directions": direction, "origins": origin, "languages": language}
-        with _named(directions="direction", origins="origin", languages="language"):
+        with named(directions="direction", origins="origin", languages="language"):
             options = options_of(candidates.TranslateOptions, **given, **{k: v for k, v in values.items() if v})
         asked.append((candidates.translate, options))
 
     def work(examples: Iterable[Any], context: Any) -> Iterator[Any]:
-        with _speaking(context, [options for _, options in asked]) as speaking:
+        with speaking(context, [options for _, options in asked]) as wider:
             for stage, options in asked:
-                examples = list(stage(examples, options, speaking))
+                examples = list(stage(examples, options, wider))
             yield from examples
 
     done = through(input_, output, work, pivot)
@@ -132,7 +135,7 @@ def evaluate_translation(
     as_json: AsJson = False,
 ) -> None:
     """Translate the pivot's translated answers back: chrF against where they started, and the share that failed."""
-    given = _translating(locals())  # first, while these are the parameters alone
+    given = translating(locals())  # first, while these are the parameters alone
     from polypref import registry
     from polypref.stages import translation_quality as quality
     from polypref.store.jsonl import read_examples
@@ -157,48 +160,3 @@ def evaluate_translation(
     else:
         for name, value in (*figures.items(), ("signature", found["signature"])):
             print(f"{name}: {json.dumps(value, ensure_ascii=False)}")
-
-
-def _translating(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that both commands share, as their stages take them, of a command's parameters by name."""
-    model = {name: given[name] for name in ("backend", "url", "adapter", "dtype", "device", "trust_remote_code")}
-    how = {name: given[name] for name in ("method", "max_tokens", "repetition_penalty", "beams")}
-    if given["prompt"] is not None:
-        how["prompt"] = given["prompt"]
-    if given["prefill"] is not None:
-        how["prefill"] = switch(given["prefill"], "--prefill")
-    return {
-        "translator": {"model": {"path": given["model"], **model}, **how},
-        "by_paragraph": given["by_paragraph"],
-        "max_characters": given["max_characters"],
-        "language_check": switch(given["language_check"], "--language-check"),
-    }
-
-
-@contextlib.contextmanager
-def _named(**options: str) -> Iterator[None]:
-    """Mistakes in a list are told by the option that gives its entries one by one."""
-    try:
-        yield
-    except RecipeError as error:
-        told = str(error)
-        for field, option in options.items():
-            told = told.replace(f"--{field}:", f"--{option}:")
-        raise RecipeError(told) from None
-
-
-@contextlib.contextmanager
-def _speaking(context: Any, asked: Sequence[Any]) -> Iterator[Any]:
-    """The context with the languages that are asked for, so that translations into them are checked, too."""
-    from polypref import registry
-
-    ways = [way for options in asked for way in getattr(options, "directions", ()) if ":" in way]
-    languages = [*context.languages, *(tag for options in asked for tag in options.languages)]
-    languages += [way.partition(":")[2] for way in ways]
-    wider, opener = registry.context(
-        tuple(dict.fromkeys(languages)), context.pivot, progress=context.progress, warn=context.warn
-    )
-    try:
-        yield wider
-    finally:
-        opener.close()

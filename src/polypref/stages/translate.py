@@ -7,8 +7,8 @@ LIDR (Yang et al. 2024, arXiv 2410.08964, §3) translates both ways between the 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
-from typing import Annotated
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Annotated, TypeAlias
 
 from pydantic import AfterValidator, Field
 
@@ -22,7 +22,16 @@ from polypref.stages.translating import NUMBERS_LOST, STAGE, Text, Translating, 
 
 VERSION = 2
 
-__all__ = ["NUMBERS_LOST", "STAGE", "VERSION", "Directions", "TranslateOptions", "translate"]
+__all__ = [
+    "NUMBERS_LOST",
+    "STAGE",
+    "VERSION",
+    "Directions",
+    "Targets",
+    "TranslateOptions",
+    "translate",
+    "with_children",
+]
 
 
 def _ways(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -108,37 +117,60 @@ def translate(examples: Iterable[Example], options: TranslateOptions, context: C
     """
     translating = Translating(options, context)
     done = 0
+
+    def targets(example: Example, candidate: Candidate) -> list[str]:
+        wanted = candidate.origin in options.origins and options.model in (None, candidate.model)
+        return options.targets(candidate.lang, example, context) if wanted else []
+
     for chunk in batches(examples, options.chunk):
-        jobs = [job for example in chunk for job in _jobs(example, options, context)]
-        results = translating.translate([job.text() for job in jobs])
-        new: dict[str, list[tuple[Candidate, Drop | None]]] = {}
-        for job, result in zip(jobs, results, strict=True):
-            new.setdefault(job.example.id, []).append(_child(job, result, options))
-        for example in chunk:
-            made = new.get(example.id, [])
-            drops = [drop for _, drop in made if drop is not None and drop not in example.dropped]
-            yield dataclasses.replace(
-                example,
-                candidates=[*example.candidates, *(candidate for candidate, _ in made)],
-                dropped=[*example.dropped, *drops],
-            )
+        yield from with_children(chunk, targets, translating, options.role)
         done += len(chunk)
         context.progress(STAGE, done, None)
 
 
-def _jobs(example: Example, options: TranslateOptions, context: Context) -> Iterator[_Job]:
+Targets: TypeAlias = Callable[[Example, Candidate], Sequence[str]]
+"""The languages that a candidate of an example is translated into."""
+
+
+def with_children(
+    chunk: Sequence[Example], targets: Targets, translating: Translating, role: str | None
+) -> list[Example]:
+    """The examples with the translations that they lack, all asked for at once; see ``translate``.
+
+    Args:
+        role: the model that translations are said to be of.
+    """
+    jobs = [job for example in chunk for job in _jobs(example, targets)]
+    results = translating.translate([job.text() for job in jobs])
+    new: dict[str, list[tuple[Candidate, Drop | None]]] = {}
+    for job, result in zip(jobs, results, strict=True):
+        new.setdefault(job.example.id, []).append(_child(job, result, role))
+    out = []
+    for example in chunk:
+        made = new.get(example.id, [])
+        drops = [drop for _, drop in made if drop is not None and drop not in example.dropped]
+        out.append(
+            dataclasses.replace(
+                example,
+                candidates=[*example.candidates, *(candidate for candidate, _ in made)],
+                dropped=[*example.dropped, *drops],
+            )
+        )
+    return out
+
+
+def _jobs(example: Example, targets: Targets) -> Iterator[_Job]:
     have = {(c.parent, c.lang) for c in example.candidates} | {c.id for c in example.candidates}
     for candidate in example.candidates:
-        wanted = candidate.origin in options.origins and options.model in (None, candidate.model)
-        if not wanted or not live(candidate) or not candidate.text.strip():
+        if not live(candidate) or not candidate.text.strip():
             continue
-        for target in options.targets(candidate.lang, example, context):
+        for target in targets(example, candidate):
             job = _Job(example, candidate, target)
             if (candidate.id, target) not in have and job.id not in have:
                 yield job
 
 
-def _child(job: _Job, result: Translation, options: TranslateOptions) -> tuple[Candidate, Drop | None]:
+def _child(job: _Job, result: Translation, role: str | None) -> tuple[Candidate, Drop | None]:
     parent = job.candidate
     lost = [] if result.text is None else lost_numbers(parent.text, result.text)
     candidate = Candidate(
@@ -147,7 +179,7 @@ def _child(job: _Job, result: Translation, options: TranslateOptions) -> tuple[C
         text=result.text or "",
         origin="translated",
         parent=parent.id,
-        model=options.role,
+        model=role,
         round=parent.round,
         finish_reason=None if result.text is None else parent.finish_reason,
         error=result.error,

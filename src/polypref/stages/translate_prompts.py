@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from pydantic import Field
@@ -53,44 +53,61 @@ def translate_prompts(
     translating = Translating(options, context)
     done = 0
     for chunk in batches(examples, options.chunk):
-        texts = {
-            (example.id, lang): _texts(example, source, lang)
-            for example in chunk
-            for lang in dict.fromkeys(options.languages)
-            if lang not in example.prompts and source in example.prompts
-        }
-        asked = [text for turns in texts.values() for text in turns.values()]
-        results = iter(translating.translate(asked))
-        made = {key: {turn: (text, next(results)) for turn, text in turns.items()} for key, turns in texts.items()}
-        for example in chunk:
-            yield _with_prompts(example, source, options, made)
+        yield from with_prompts(chunk, source, lambda example: options.languages, translating, options.role)
         done += len(chunk)
         context.progress(STAGE, done, None)
 
 
-def _texts(example: Example, source: str, lang: str) -> dict[int, Text]:
+def with_prompts(
+    chunk: Sequence[Example],
+    source: str,
+    languages: Callable[[Example], Sequence[str]],
+    translating: Translating,
+    role: str | None,
+) -> list[Example]:
+    """The examples with the prompts that they lack in their ``languages``, all asked for at once; see
+    ``translate_prompts``.
+
+    Args:
+        role: the model that the prompts are said to be of.
+    """
+    lacking = [[lang for lang in dict.fromkeys(languages(e)) if lang not in e.prompts] for e in chunk]
+    asked = [
+        (example, lang, turns_of(plain(example).prompts[source], f"{example.id}/{lang}", source, lang, example))
+        for example, langs in zip(chunk, lacking, strict=True)
+        for lang in langs
+        if source in example.prompts
+    ]
+    results = iter(translating.translate([text for _, _, turns in asked for text in turns.values()]))
+    made = {
+        (example.id, lang): {turn: (text, next(results)) for turn, text in turns.items()}
+        for example, lang, turns in asked
+    }
+    return [_with_prompts(example, source, langs, made, role) for example, langs in zip(chunk, lacking, strict=True)]
+
+
+def turns_of(messages: Sequence[Message], name: str, source: str, lang: str, example: Example) -> dict[int, Text]:
+    """A prompt's turns that are translated, by their place: all but a tool's and empty ones."""
     return {
-        turn: Text(f"{example.id}/{lang}/{turn}", message["content"], source, lang, example)
-        for turn, message in enumerate(plain(example).prompts[source])
+        turn: Text(f"{name}/{turn}", message["content"], source, lang, example)
+        for turn, message in enumerate(messages)
         if message["role"] != "tool" and message["content"].strip()
     }
 
 
 def _with_prompts(
-    example: Example, source: str, options: TranslatePromptsOptions, made: Mapping[tuple[str, str], _Turns]
+    example: Example, source: str, languages: Sequence[str], made: Mapping[tuple[str, str], _Turns], role: str | None
 ) -> Example:
-    prompts, marks = dict(example.prompts), _marks(example)
+    prompts, marks = dict(example.prompts), marks_of(example)
     drops: list[Drop] = []
-    for lang in dict.fromkeys(options.languages):
-        if lang in example.prompts:
-            continue
+    for lang in languages:
         turns = made.get((example.id, lang))
         reason = "no_prompt" if turns is None else next((t.reason for _, t in turns.values() if t.error), None)
         if turns is None or reason is not None:
             drops.append(Drop(STAGE, str(reason), lang))
             continue
-        prompts[lang] = _prompt(plain(example).prompts[source], turns)
-        marks[lang] = {"source": source, "model": options.role}
+        prompts[lang] = rebuilt(plain(example).prompts[source], {turn: str(t.text) for turn, (_, t) in turns.items()})
+        marks[lang] = {"source": source, "model": role}
         lost = [number for text, result in turns.values() for number in lost_numbers(text.text, str(result.text))]
         if lost:
             marks[lang][NUMBERS_LOST] = list(dict.fromkeys(lost))
@@ -102,17 +119,22 @@ def _with_prompts(
     )
 
 
-def _prompt(source: Sequence[Message], turns: _Turns) -> list[Message]:
+def rebuilt(messages: Sequence[Message], texts: Mapping[int, str]) -> list[Message]:
+    """The messages with other contents, by place."""
     return [
-        {**message, "content": turns[turn][1].text} if turn in turns else dict(message)
-        for turn, message in enumerate(source)
+        {**message, "content": texts[turn]} if turn in texts else dict(message) for turn, message in enumerate(messages)
     ]
 
 
-def _marks(example: Example) -> dict[str, Any]:
-    found = example.extra.get(MARK) or {}
+def marks_of(example: Example, field: str = MARK) -> dict[str, Any]:
+    """What an example notes of the prompts that were made, by language.
+
+    Raises:
+        InputError: its field of that name is of another kind.
+    """
+    found = example.extra.get(field) or {}
     if not isinstance(found, dict):
         raise InputError(
-            f"the field {MARK} of example {example.id!r} is no object of language: {{source, model}}; rename it"
+            f"the field {field} of example {example.id!r} is no object of language: {{source, model}}; rename it"
         )
     return dict(found)
