@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from polypref.sandbox.alignment import align
 from polypref.sandbox.settings import SftSettings
 from polypref.sandbox.tokenizer import build_tokenizer
 from polypref.sandbox.world import sft_rows
@@ -56,7 +57,10 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int, settings: SftSett
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
+        model = LlamaForCausalLM(config)
+        if settings.alignment:
+            align(model.get_input_embeddings().weight, tokenizer, settings.alignment, config.initializer_range)
+        return model
 
 
 def train_sft(

@@ -18,3 +18,5 @@ class SftSettings:
     steps: int = 700
     batch: int = 96
     lr: float = 3e-3
+    alignment: float = 0.0
+    """Share of the variance of a word's first embedding that its translations have as well (`alignment`)."""
