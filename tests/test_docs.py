@@ -243,7 +243,11 @@ def test_the_recipes_of_the_pages_are_valid(block: Block, tmp_path: Path) -> Non
 # --- code, links and names -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", [ROOT / "CONTRIBUTING.md", DOCS / "methods.md", DOCS / "commands.md"], ids=named)
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "CONTRIBUTING.md", *(DOCS / f"{name}.md" for name in ("methods", "commands", "judging", "rewards"))],
+    ids=named,
+)
 def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     """Named blocks are modules, the others programs beside them, in one process each."""
     programs = []

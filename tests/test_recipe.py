@@ -9,8 +9,9 @@ import yaml
 
 from polypref import recipes
 from polypref.errors import RecipeError
-from polypref.recipe import Recipe, as_tree, check_paths
+from polypref.recipe import Recipe, as_tree
 from polypref.recipe_file import read_recipe
+from polypref.recipe_paths import check_paths
 
 SMALL = {
     "models": {"policy": "aligned", "reference": "sft"},
@@ -60,7 +61,9 @@ languages: [en, xx-klingon]
 
 def test_a_key_that_is_like_no_other_is_told_which_there_are(tmp_path):
     (line,) = told(tmp_path, tree=SMALL | {"reward": {"qqq": 1}})
-    assert line == ("recipe.yaml:7: reward.qqq: unknown key; known: views, policy, reference, beta, normalise, prefix")
+    assert line == (
+        "recipe.yaml:7: reward.qqq: unknown key; known: by, views, policy, reference, beta, normalise, prefix, model"
+    )
 
 
 def test_the_branches_of_a_union_are_one_sentence(tmp_path):
@@ -70,8 +73,7 @@ def test_the_branches_of_a_union_are_one_sentence(tmp_path):
 
 def test_what_is_missing_is_named(tmp_path):
     assert told(tmp_path, text="rounds: 1\n") == [
-        "recipe.yaml: models: missing; it must be given",
-        "recipe.yaml: prompts: missing; it must be given",
+        "recipe.yaml: the recipe: models and prompts must be given, or rounds: 0 to align nothing"
     ]
 
 
@@ -243,13 +245,17 @@ def test_sections_must_fit_together(tmp_path, change, said):
 def test_the_view_that_pairs_is_that_of_the_score(tmp_path):
     views = {"reward": {"views": ["cross_lingual", "multilingual"]}}
     by_default = read_recipe(written(tmp_path, SMALL | views))
-    assert (by_default.pair_score, by_default.pair_view) == ("cross_lingual", "cross_lingual")
+    assert (by_default.pair_score, by_default.pair_layer) == ("cross_lingual", "cross_lingual")
     named = read_recipe(written(tmp_path, SMALL | views | {"pair": {"score": "multilingual_policy_logprob"}}))
-    assert named.pair_view == "multilingual"
+    assert named.pair_layer == "multilingual"
 
 
 LIDR = ["models.policy=/a", "prompts.path=/c"]
+REWARDS = ["reward_models.data.path=/a", "judge.data.path=/b"]
 GIVEN = {
+    "quickstart-reward-transfer": ["models.policy.path=/a"],
+    "reward-transfer": ["models.policy=/c", *REWARDS, "prompts.path=/d"],
+    "reward-transfer-off-the-shelf": ["models.policy=/c", "judge.data.path=/b", "prompts.path=/d"],
     "lidr": LIDR,
     "lidr-en-ja-ko-it-th": LIDR,
     "lidr-en-th-bn-sw": LIDR,

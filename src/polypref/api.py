@@ -8,6 +8,7 @@ from typing import Any
 
 from polypref import registry
 from polypref.backends.base import Context, ModelSpec
+from polypref.errors import RecipeError
 from polypref.mistakes import checked
 from polypref.recipe import Recipe
 from polypref.recipe_file import read_recipe
@@ -49,6 +50,70 @@ def score_implicit(examples: Iterable[Example], policy: Model, reference: Model,
 
     read = checked(ImplicitOptions, {"policy": policy, "reference": reference, **options})
     return _in_context(examples, lambda found, context: implicit(found, read, context), read.pivot)
+
+
+def score_with(
+    examples: Iterable[Example],
+    scorer: str,
+    *,
+    model: Model | None = None,
+    reference: Model | None = None,
+    name: str | None = None,
+    **settings: Any,
+) -> list[Example]:
+    """Add a scorer's score: ``reward_model``, ``judge``, ``implicit``, … (``polypref ls scorers``), or a class of yours
+    as ``package.module:Class``; ``settings`` are the scorer's own."""
+    from polypref.stages.score import ScorerOptions, by_scorer
+
+    spec = {"scorer": scorer, "model": model, "reference": reference, "settings": settings, "name": name}
+    read = checked(ScorerOptions, spec)
+    if wrong := registry.mistake_of(read):
+        raise RecipeError(wrong)
+    return _in_context(examples, lambda found, context: by_scorer(found, read, context))
+
+
+def judge_rewards(
+    examples: Iterable[Example], score: str, *, training: Iterable[Example] = (), pivot: str = "en", **options: Any
+) -> dict[str, dict[str, Any]]:
+    """Language → accuracy of a score that the examples carry, on their pairs or labels, with intervals; beside it the
+    baselines that ``training`` gives. ``options`` as in ``stages.judge_rewards.JudgeOptions``."""
+    from polypref.stages.judge_rewards import JudgeOptions, figures, judge
+    from polypref.stages.reward_baselines import fit_baselines
+
+    read = checked(JudgeOptions, {"score": score, "pivot": pivot, **options})
+    known = list(training)
+    return figures(judge(examples, read), pivot=pivot, baselines=fit_baselines(known) if known else None)
+
+
+def train_reward(
+    examples: Iterable[Example],
+    start: Model | None,
+    folder: Path | str,
+    *,
+    validation: Iterable[Example] = (),
+    **options: Any,
+) -> dict[str, Any]:
+    """Train a reward model on pairs or labels; ``options`` as in ``stages.train_reward.TrainRewardOptions``.
+
+    A call that was interrupted goes on where it stopped when it is made again.
+    """
+    from polypref.records import to_json
+    from polypref.stages import train_reward as stage
+    from polypref.store import checkpoint
+    from polypref.store.atomic import digest
+
+    rows, held = list(examples), list(validation)
+    read = checked(stage.TrainRewardOptions, {"start": start, **options})
+    context, opener = registry.context()
+    try:
+        told = [read.identity(registry.fingerprint), *([to_json(e) for e in side] for side in (rows, held))]
+        return checkpoint.build(
+            Path(folder),
+            digest(["train_reward", stage.VERSION, told]),
+            lambda unfinished: stage.train_reward(rows, held, read, context, unfinished),
+        )
+    finally:
+        opener.close()
 
 
 def pair_best_worst(examples: Iterable[Example], score: str, **options: Any) -> list[Example]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from polypref import cli_dominant, cli_pair, cli_stages, cli_translate
+from polypref import cli_dominant, cli_pair, cli_preferences, cli_rewards, cli_stages, cli_translate
 from polypref.cli_terminal import Terminal, say
 from polypref.errors import PolyprefError, UserError, did_you_mean
 
@@ -32,7 +32,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="print the machine's answer
 @app.command()
 def quickstart(
     system: Annotated[
-        str, typer.Option(help="icr: implicit cross-lingual rewarding; lidr: language imbalance driven rewarding")
+        str,
+        typer.Option(
+            help="icr: implicit cross-lingual rewarding; lidr: language imbalance driven rewarding; reward-transfer: "
+            "reward models across languages"
+        ),
     ] = "icr",
     seed: Annotated[int, typer.Option(min=0, help="of the world, the models and the samples")] = 0,
     out: Annotated[Path | None, typer.Option(help="the run's folder; runs/<its recipe> when left out")] = None,
@@ -57,8 +61,8 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe, or go on with it where it stopped."""
-    from polypref.recipe import check_paths
     from polypref.recipe_file import read_recipe
+    from polypref.recipe_paths import check_paths
     from polypref.recipes import find
     from polypref.run import run as work
 
@@ -85,8 +89,9 @@ def _finish(data: Any, folder: Path, as_json: bool) -> None:
 @app.command()
 def validate(recipe: Annotated[str, typer.Argument()], set_: Set = None, as_json: AsJson = False) -> None:
     """Say every mistake of a recipe at once; loads no model."""
-    from polypref.recipe import as_tree, check_paths
+    from polypref.recipe import as_tree
     from polypref.recipe_file import read_recipe
+    from polypref.recipe_paths import check_paths
     from polypref.recipes import find
 
     path = find(recipe)
@@ -181,6 +186,8 @@ cli_stages.add_to(app)
 cli_pair.add_to(cli_stages.pair)
 cli_translate.add_to(app)
 cli_dominant.add_to(cli_stages.evaluate)
+cli_rewards.add_to()
+cli_preferences.add_to(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

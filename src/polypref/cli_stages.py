@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from polypref.cli_terminal import Terminal
 from polypref.errors import RecipeError, did_you_mean
@@ -25,6 +26,20 @@ Work = Callable[[Any, Any], Iterator[Any]]
 
 score = typer.Typer(help="Score candidates.", no_args_is_help=True, rich_markup_mode=None)
 pair = typer.Typer(help="Make preference pairs of scored candidates.", no_args_is_help=True, rich_markup_mode=None)
+
+
+class PolicyUnlessNamed(TyperGroup):
+    """``polypref train --model …`` trains a policy, as ``polypref train policy --model …`` does."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0].startswith("-") and args[0] != "--help":
+            args = ["policy", *args]
+        return super().parse_args(ctx, args)
+
+
+training = typer.Typer(
+    cls=PolicyUnlessNamed, help="Train a policy or a reward model.", no_args_is_help=True, rich_markup_mode=None
+)
 evaluate = typer.Typer(help="Win rates, transfer tables, figures.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -33,20 +48,20 @@ def add_to(app: typer.Typer) -> None:
     app.command()(generate)
     app.add_typer(score, name="score")
     app.add_typer(pair, name="pair")
-    app.command()(train)
+    app.add_typer(training, name="train")
     app.add_typer(evaluate, name="evaluate")
 
 
-def options_of(model: Any, **values: Any) -> Any:
+def options_of(tree: Any, /, **values: Any) -> Any:
     """An options tree of command-line values, with every mistake told by its option's name."""
     from pydantic import ValidationError
 
     from polypref.mistakes import mistakes
 
     try:
-        return model.model_validate(values)
+        return tree.model_validate(values)
     except ValidationError as error:
-        found = mistakes(error, model, values)
+        found = mistakes(error, tree, values)
         told = dict.fromkeys(f"{_option(path)}: {reason}" for path, reason in found.items())
         raise RecipeError("\n".join(told)) from None
 
@@ -161,18 +176,19 @@ def score_implicit(
     through(input_, output, lambda examples, context: implicit(examples, options, context), options.pivot)
 
 
-@score.command("scorer")
-def score_scorer(
-    scorer: Annotated[str, typer.Option(help="a name of polypref ls scorers, or package.module:Class")],
-    input_: Input,
-    output: Output,
-    as_: Annotated[str | None, typer.Option("--as", help="name of the score")] = None,
-) -> None:
-    """Score by an oracle or a class of your own."""
-    from polypref.stages.score import ScorerOptions, by_scorer
+def settings(given: Sequence[str] | None, known: Collection[str] = ()) -> dict[str, Any]:
+    """The values of ``--set NAME=VALUE``, read as YAML; where names are known, another one is refused."""
+    from polypref.recipe_file import parse_value
 
-    options = options_of(ScorerOptions, scorer=scorer, name=as_)
-    through(input_, output, lambda examples, context: by_scorer(examples, options, context))
+    values: dict[str, Any] = {}
+    for entry in given or ():
+        name, equals, text = entry.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {entry!r} is no NAME=VALUE")
+        if known and name not in known:
+            raise RecipeError(f"--set {name}: no such option; {did_you_mean(name, known)}")
+        values[name] = parse_value(text, f"--set {name}")
+    return values
 
 
 def switch(value: str, option: str) -> bool:
@@ -303,6 +319,7 @@ def generate(
     through(input_, output, lambda examples, context: stage(examples, options, context))
 
 
+@training.command("policy")
 def train(
     model: Annotated[str, typer.Option(help="the checkpoint to start from: a folder or a hub name")],
     input_: Input,
@@ -316,19 +333,11 @@ def train(
     """Train on a file's pairs: DPO with λ·NLL of the chosen answer, SFT or KTO; runs under accelerate launch."""
     from polypref import registry
     from polypref.api import stage_key
-    from polypref.recipe_file import parse_value
     from polypref.stages import train as stage
     from polypref.store import checkpoint
     from polypref.store.jsonl import read_examples
 
-    values: dict[str, Any] = {}
-    for entry in set_ or ():
-        name, equals, text = entry.partition("=")
-        if not equals:
-            raise RecipeError(f"--set {entry!r} is no NAME=VALUE")
-        if name not in stage.TrainOptions.model_fields:
-            raise RecipeError(f"--set {name}: no such option; {did_you_mean(name, stage.TrainOptions.model_fields)}")
-        values[name] = parse_value(text, f"--set {name}")
+    values = settings(set_, stage.TrainOptions.model_fields)
     options = options_of(stage.TrainStageOptions, start=model, reference=reference, **values)
     with Terminal() as terminal:
         examples = list(read_examples(input_, terminal.warn))

@@ -103,15 +103,14 @@ def show(data: Any, page: Path) -> None:
     """A run's figures as tables, and where the page is: the command's answer to a person, on stdout."""
     from rich.console import Console
 
-    from polypref.stages.report import findings_of, terminal_tables
-    from polypref.stages.report_words import headline
+    from polypref.stages.report import findings_of, headline_of, terminal_tables
 
     console = Console()
     for table in terminal_tables(data):
         console.print(table)
     for finding in findings_of(data):
         console.print(finding.text, style="yellow" if finding.kind == "watch" else None, highlight=False, markup=False)
-    console.print(headline(data.results, data.comparisons).text, style="bold", highlight=False, markup=False)
+    console.print(headline_of(data).text, style="bold", highlight=False, markup=False)
     console.print(f"{page}  the same, to read and to pass on", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -123,7 +122,9 @@ def catalogue(what: Sequence[str]) -> dict[str, dict[str, str]]:
     makers: dict[str, Any] = {
         "recipes": recipes.catalogue,
         "models": released.catalogue,
-        "scorers": lambda: {name: registry.first_line(target) for name, target in registry.SCORERS.items()},
+        "scorers": lambda: {
+            name: registry.first_line(target) for name, target in {**registry.SCORERS, **registry.COMPARERS}.items()
+        },
         "backends": lambda: {
             f"{role}: {name}": registry.first_line(target) for (role, name), target in registry.BACKENDS.items()
         },

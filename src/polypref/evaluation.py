@@ -11,7 +11,7 @@ from polypref.stages import evaluate as evaluating
 from polypref.stages import generate as generating
 from polypref.stages import score as scoring
 from polypref.store.shards import Track
-from polypref.workshop import Model, Reward, Round, Workshop
+from polypref.workshop import Model, NamedScorer, Reward, Round, Workshop
 
 QUALITY = "quality"
 LABELLED_ORIGINS = ("sampled", "reference", "human", None)
@@ -33,6 +33,10 @@ def evaluate_models(
         for reward in _rewards(rounds):
             accuracy = _reward_accuracy(shop, section, held_out, reward, [reference, reward.policy])
             out[reward.policy.name] = out[reward.policy.name].merge(accuracy)
+        for scorer in _scorers(rounds):
+            answerers = {model.name: model for model in (reference, shop.policy, *(r.result for r in rounds))}
+            accuracy = _scorer_accuracy(shop, section, held_out, scorer, list(answerers.values()))
+            out[scorer.name] = out.get(scorer.name, evaluating.Evaluation()).merge(accuracy)
     for found in (labelled_accuracy(shop, rounds), on_training):
         for name, figures in found.items():
             out[name] = out.get(name, evaluating.Evaluation()).merge(figures)
@@ -41,7 +45,12 @@ def evaluate_models(
 
 def _rewards(rounds: Sequence[Round]) -> list[Reward]:
     """The implicit rewards that the rounds scored with, each once."""
-    return list({r.reward.policy.name: r.reward for r in rounds if r.reward}.values())
+    return list({r.reward.policy.name: r.reward for r in rounds if isinstance(r.reward, Reward)}.values())
+
+
+def _scorers(rounds: Sequence[Round]) -> list[NamedScorer]:
+    """The reward models that the rounds scored with, each once."""
+    return list({r.reward.name: r.reward for r in rounds if isinstance(r.reward, NamedScorer)}.values())
 
 
 def _evaluate(
@@ -112,6 +121,28 @@ def _reward_accuracy(
     return out
 
 
+def _scorer_accuracy(
+    shop: Workshop, section: Evaluate, held_out: Track, reward: NamedScorer, answerers: Sequence[Model]
+) -> evaluating.Evaluation:
+    """How often a reward model prefers a right answer to a wrong one among each model's own answers:
+    ``accuracy_on_<model>``. Far below the first on the last says that its policy has learned its blind spots."""
+    out = evaluating.Evaluation()
+    if section.quality is None:
+        return out
+    for answerer in answerers:
+        answered = f"evaluation/{answerer.name}"
+        track = held_out.over(f"{answered}/generate").over(f"{answered}/score-{QUALITY}")
+        name = f"evaluation/{reward.name}/{answerer.name}"
+        track = shop.scorer(track, f"{name}/score-{reward.name}", reward.options())
+        options = evaluating.EvaluateOptions(
+            reward_accuracy={reward.name: reward.name}, truth=QUALITY, language_fidelity=False
+        )
+        found = _measure(shop, f"{name}/figures", track, options)
+        if values := found.values.get(f"reward_accuracy_{reward.name}"):
+            out.values[f"accuracy_on_{answerer.name}"] = values
+    return out
+
+
 def _translated(shop: Workshop, track: Track, name: str, origins: tuple[str | None, ...] = ("sampled",)) -> Track:
     """The answers with their translations into the pivot, by the policy that round 1 starts from unless the recipe
     names another: one translator for all that is compared."""
@@ -131,7 +162,7 @@ def labelled_accuracy(shop: Workshop, rounds: Sequence[Round]) -> dict[str, eval
     out = {}
     for reward in _rewards(rounds):
         track, folder = labelled, f"evaluation/{reward.policy.name}/labelled"
-        views = section.reward_accuracy or shop.recipe.reward.views
+        views = section.reward_accuracy or shop.recipe.views
         if "translated" in views:
             track = _translated(shop, track, "evaluation/labelled/translate", LABELLED_ORIGINS)
         for view in views:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from polypref import registry
-from polypref.backends.base import ModelSpec, Options, Tag
-from polypref.errors import RecipeError, did_you_mean
+from polypref.backends.base import ModelSpec, Options, ScorerSpec, Tag
+from polypref.errors import did_you_mean
+from polypref.recipe_rewards import AnyReward, Judge, ModelReward, Name, Representation, RewardModels
 from polypref.recipe_sections import (
     NAME,
     Alignment,
@@ -29,6 +29,7 @@ from polypref.recipe_sections import (
     Translate,
 )
 from polypref.stages.prompts import PromptOptions
+from polypref.stages.views import View
 
 LOGPROBS = ("policy_logprob", "reference_logprob")
 Identifier = Literal["lingua", "sandbox", "fake"]
@@ -41,10 +42,16 @@ class Recipe(Options):
     seed: int = Field(0, ge=0, description="of everything that names no seed of its own")
     languages: tuple[Tag, ...] = Field((), description="all that the prompts have when empty; the pivot is among them")
     pivot: Tag = Field("en", description="the language that preferences exist in")
-    models: Models = Field(description="what the user brings")
+    models: Models = Field(Models(), description="what the user brings; needed by rounds")
+    rewards: dict[Name, ScorerSpec] = Field(
+        default_factory=dict, description="rewards that the user brings: a name for each, and the scorer"
+    )
+    reward_models: RewardModels | None = Field(None, description="reward models to train")
+    judge: Judge | None = Field(None, description="judges all rewards, trained and brought; not at all when left out")
+    representation: Representation | None = Field(None, description="what reward training does to hidden states")
     server: Server | None = Field(None, description="who answers in the models' stead; themselves when left out")
     alignment: Alignment | None = Field(None, description="makes the policy where models.policy is left out")
-    prompts: PromptOptions = Field(description="the training prompts, in all languages")
+    prompts: PromptOptions | None = Field(None, description="the training prompts, in all languages; needed by rounds")
     translate_prompts: PromptTranslation | None = Field(
         None, description="makes the prompts that prompts.languages (the pivot alone when empty) leave out"
     )
@@ -52,11 +59,13 @@ class Recipe(Options):
     translate: Translate | None = Field(
         None, description="translates the answers; the translated view needs it, pairs by imbalance have a default"
     )
-    reward: Reward = Field(Reward(), description="how the answers are scored; not for pairs by imbalance")
+    reward: AnyReward = Field(Reward(), description="how the answers are scored; not for pairs by imbalance")
     pair: AnyPair = Field(Pair(), description="which answers become pairs")
     train: Train = Field(Train(), description="how a round trains on them")
     baselines: tuple[Baseline, ...] = Field((), description="other models to hold the rounds' against")
-    rounds: int = Field(2, ge=1, description="each starts from the model of the one before")
+    rounds: int = Field(
+        2, ge=0, description="each starts from the model of the one before; 0 stops after the rewards are judged"
+    )
     evaluate: Evaluate | None = Field(None, description="what is measured; nothing when left out")
     language_identifier: Identifier = Field("lingua", description="who tells the language of an answer")
     shard_size: int = Field(256, gt=0, description="prompts a shard: what a kill may cost, and what a progress step is")
@@ -72,10 +81,65 @@ class Recipe(Options):
         return _seeded(tree, seed if isinstance(seed, int) else 0)
 
     @model_validator(mode="after")
+    def _rounds_have_what_they_need(self) -> Recipe:
+        given = {"models": self.models != Models(), "prompts": self.prompts is not None}
+        if self.rounds and (lost := [name for name, there in given.items() if not there]):
+            raise ValueError(f"{' and '.join(lost)} must be given, or rounds: 0 to align nothing")
+        if not self.rounds and not (self.judge or self.reward_models or self.representation):
+            raise ValueError("rounds is 0 and there are no rewards, so there is nothing to do; say rounds: 1")
+        return self
+
+    @model_validator(mode="after")
+    def _rewards_have_what_they_need(self) -> Recipe:
+        trained = self.reward_models.languages_of(self.languages) if self.reward_models else {}
+        if self.reward_models:
+            if not trained:
+                raise ValueError("reward_models needs languages, or sources that name some")
+            lost = {lang for langs in trained.values() for lang in langs} - {*self.languages} if self.languages else ()
+            if lost:
+                raise ValueError(f"reward_models.sources holds {min(lost)}, which is none of languages; add it")
+            if self.reward_models.train.method == "transformer" and self.reward_start is None:
+                raise ValueError("reward_models has nothing to start from; give reward_models.start or models.policy")
+        if (made := self.reward_models and self.reward_models.translate) and not (made.model or self.models.policy):
+            raise ValueError("reward_models.translate has no model; give one, or models.policy")
+        if twice := trained.keys() & self.rewards.keys():
+            raise ValueError(f"{min(twice)} stands in rewards and in reward_models; give one of them another name")
+        known = {*trained, *self.rewards}
+        if isinstance(self.reward, ModelReward):
+            if self.reward.model not in known:
+                raise ValueError(f"reward.model is {self.reward.model!r}; {did_you_mean(self.reward.model, known)}")
+            if (brought := self.rewards.get(self.reward.model)) and brought.scorer in registry.COMPARERS:
+                raise ValueError(
+                    f"reward.model is {self.reward.model}, a judge of pairs; the answers of a round need a scorer that "
+                    "gives each a number, such as judge"
+                )
+            if self.evaluate and (self.evaluate.reward_accuracy or self.evaluate.labelled):
+                raise ValueError(
+                    "evaluate.reward_accuracy and evaluate.labelled are of an implicit reward; a reward model is "
+                    "judged by the section judge, and on the models' own answers without being asked"
+                )
+        if self.judge and not known:
+            raise ValueError("judge has nothing to judge; give rewards, or reward_models to train")
+        if self.judge and (lost := [name for name in self.judge.trained_on if name not in self.rewards]):
+            raise ValueError(f"judge.trained_on names {lost[0]}; {did_you_mean(lost[0], self.rewards)}")
+        if self.judge and self.judge.training and self.reward_models:
+            raise ValueError("judge.training is given by reward_models.data already; leave it out")
+        if self.judge and self.judge.data is None and not self.reward_models:
+            raise ValueError("judge.data is missing; only a run that trains reward_models has validation data")
+        if self.representation and self.representation_base is None:
+            raise ValueError("representation has no base to hold the models against; give representation.base")
+        if self.representation and self.representation.texts is None and not (self.judge or self.reward_models):
+            raise ValueError("representation.texts is missing; give parallel prompts")
+        return self
+
+    @model_validator(mode="after")
     def _one_policy(self) -> Recipe:
+        if not self.rounds and self.models == Models():
+            return self
         if (self.models.policy is None) == (self.alignment is None):
             raise ValueError("give models.policy, or alignment to make it from the reference: one of the two")
-        if self.models.reference is None and (self.alignment or not isinstance(self.pair, ImbalancePair)):
+        by_itself = isinstance(self.pair, ImbalancePair) or isinstance(self.reward, ModelReward) or not self.rounds
+        if self.models.reference is None and (self.alignment or not by_itself):
             raise ValueError("models.reference is missing; give the model that the policy was aligned from")
         for role, spec in (("policy", self.models.policy), ("reference", self.models.reference)):
             if spec is not None and spec.backend == "openai":
@@ -127,15 +191,21 @@ class Recipe(Options):
             "alignment.scorer": self.alignment.scorer if self.alignment else None,
             "pair.probe.scorer": self.pair.probe.scorer if isinstance(self.pair, ImbalancePair) else None,
         }
+        asked |= {f"rewards.{name}.scorer": spec.scorer for name, spec in self.rewards.items()}
+        tables = {**registry.SCORERS, **registry.COMPARERS}
         for where, name in asked.items():
-            if name is not None and ":" not in name and name not in registry.SCORERS:
-                hint = did_you_mean(name, registry.SCORERS)
+            known = tables if where.startswith("rewards.") else registry.SCORERS
+            if name is not None and ":" not in name and name not in known:
+                hint = did_you_mean(name, known)
                 raise ValueError(f"{where} is {name!r}, which is no scorer; {hint}, or write package.module:Class")
+        for name, spec in self.rewards.items():
+            if told := registry.mistake_of(spec):
+                raise ValueError(f"rewards.{name}: {told}")
         return self
 
     @model_validator(mode="after")
     def _pivot_is_among_the_languages(self) -> Recipe:
-        if self.languages and self.pivot not in self.languages:
+        if self.rounds and self.languages and self.pivot not in self.languages:
             raise ValueError(f"the pivot {self.pivot} is none of languages ({', '.join(self.languages)}); add it")
         return self
 
@@ -157,7 +227,7 @@ class Recipe(Options):
 
     @model_validator(mode="after")
     def _each_language_has_its_instruction(self) -> Recipe:
-        told = self.prompts.instruction
+        told = self.prompts.instruction if self.prompts else None
         if isinstance(told, Mapping) and (lost := [tag for tag in self.languages if tag not in told]):
             raise ValueError(f"prompts.instruction has no text for {', '.join(lost)}; add it")
         return self
@@ -178,9 +248,9 @@ class Recipe(Options):
 
     @model_validator(mode="after")
     def _instruction_suits_the_view(self) -> Recipe:
-        told = self.prompts.instruction or ""
+        told = (self.prompts.instruction if self.prompts else None) or ""
         told = told if isinstance(told, str) else " ".join(told.values())
-        under_pivot = {"cross_lingual", "translated"} & set(self.reward.views)
+        under_pivot = {"cross_lingual", "translated"} & set(self.views)
         if isinstance(self.pair, Pair) and under_pivot and "{language" in told:
             raise ValueError(
                 f"prompts.instruction names the prompt's {{language}}, but the view {', '.join(sorted(under_pivot))} "
@@ -190,7 +260,7 @@ class Recipe(Options):
 
     @model_validator(mode="after")
     def _translations_are_made(self) -> Recipe:
-        asked = {} if isinstance(self.pair, ImbalancePair) else {"reward.views": self.reward.views}
+        asked = {} if isinstance(self.pair, ImbalancePair) else {"reward.views": self.views}
         if self.evaluate:
             asked["evaluate.reward_accuracy"] = self.evaluate.reward_accuracy
         for where, views in asked.items():
@@ -204,7 +274,8 @@ class Recipe(Options):
     @model_validator(mode="after")
     def _known_scores(self) -> Recipe:
         if isinstance(self.pair, Pair):
-            made = [name for view in self.reward.views for name in (view, *(f"{view}_{kind}" for kind in LOGPROBS))]
+            made = [name for view in self.views for name in (view, *(f"{view}_{kind}" for kind in LOGPROBS))]
+            made += [self.reward.model] if isinstance(self.reward, ModelReward) else []
             if self.pair_score not in made:
                 raise ValueError(f"pair.score is {self.pair_score!r}; {did_you_mean(self.pair_score, made)}")
         if self.alignment and self.alignment.pair.score not in ("", self.alignment.scorer):
@@ -238,18 +309,50 @@ class Recipe(Options):
         return self.models.reference.name or "reference"
 
     @property
-    def pair_score(self) -> str:
-        """The score that pairs; empty where none does."""
-        return self.pair.score or self.reward.views[0] if isinstance(self.pair, Pair) else ""
+    def implicit(self) -> Reward:
+        """How log-ratios are taken; its defaults where another reward scores the answers."""
+        return self.reward if isinstance(self.reward, Reward) else Reward()
 
     @property
-    def pair_view(self) -> str:
-        """The view of the reward that gives ``pair_score``: all of the scores that pairing reads."""
-        return next(v for v in self.reward.views if self.pair_score in (v, *(f"{v}_{kind}" for kind in LOGPROBS)))
+    def views(self) -> tuple[View, ...]:
+        """The views that the rounds score; none where a reward model does."""
+        return self.reward.views if isinstance(self.reward, Reward) else ()
+
+    @property
+    def pair_score(self) -> str:
+        """The score that pairs; empty where none does."""
+        if not isinstance(self.pair, Pair):
+            return ""
+        return self.pair.score or (self.reward.model if isinstance(self.reward, ModelReward) else self.reward.views[0])
+
+    @property
+    def pair_layer(self) -> str:
+        """What makes ``pair_score``, all that pairing reads: a view, or a reward model's name."""
+        if isinstance(self.reward, ModelReward):
+            return self.reward.model
+        return next(v for v in self.views if self.pair_score in (v, *(f"{v}_{kind}" for kind in LOGPROBS)))
+
+    @property
+    def reward_start(self) -> ModelSpec | None:
+        """What reward models are made of."""
+        own = self.reward_models.start if self.reward_models else None
+        return own or self.models.reference or self.models.policy
+
+    @property
+    def representation_base(self) -> ModelSpec | None:
+        """What the shift of a representation is from."""
+        own = self.representation.base if self.representation else None
+        return own or self.reward_start
 
 
-_SEEDED = ("prompts", "generate", "train", "sampling", "labelled")
-_ALWAYS = {"alignment": ("generate", "train"), "evaluate": ("sampling",)}
+_SEEDED = ("prompts", "generate", "train", "sampling", "labelled", "data", "validation", "texts")
+_ALWAYS = {
+    "alignment": ("generate", "train"),
+    "evaluate": ("sampling",),
+    "reward_models": ("train",),
+    "judge": (),
+    "representation": (),
+}
 
 
 def _seeded(tree: Mapping[str, Any], seed: Any, always: Sequence[str] = ("generate", "train")) -> dict[str, Any]:
@@ -265,37 +368,6 @@ def _seeded(tree: Mapping[str, Any], seed: Any, always: Sequence[str] = ("genera
     if isinstance(baselines := out.get("baselines"), list):
         out["baselines"] = [_seeded(b, seed, ("train",)) if isinstance(b, dict) else b for b in baselines]
     return out
-
-
-def check_paths(recipe: Recipe, name: str) -> None:
-    """Refuse input paths that plainly are not there, without opening anything.
-
-    Raises:
-        RecipeError: every missing path, a line each.
-    """
-    wrong = []
-    specs = {"models.policy": recipe.models.policy, "models.reference": recipe.models.reference}
-    for where, section in (("translate", recipe.translate), ("translate_prompts", recipe.translate_prompts)):
-        specs[f"{where}.model"] = section.model if section else None
-    if recipe.evaluate:
-        specs["evaluate.quality_model"] = recipe.evaluate.quality_model
-    for where, spec in specs.items():
-        if spec is None:
-            continue
-        local = spec.path.startswith(("/", "./", "../", "~"))
-        if spec.backend in ("hf", "vllm") and local and not Path(spec.path).expanduser().is_dir():
-            wrong.append(f"{name}: {where}: no folder {spec.path}; give a checkpoint's folder or a hub name")
-    sources: dict[str, PromptOptions | None] = {"prompts": recipe.prompts}
-    if recipe.alignment:
-        sources["alignment.prompts"] = recipe.alignment.prompts
-    if recipe.evaluate:
-        sources |= {"evaluate.prompts": recipe.evaluate.prompts, "evaluate.labelled": recipe.evaluate.labelled}
-    for where, source in sources.items():
-        path = "" if source is None else str(source.path)
-        if path.startswith(("/", "./", "../", "~")) and not Path(path).expanduser().exists():
-            wrong.append(f"{name}: {where}.path: {path} does not exist")
-    if wrong:
-        raise RecipeError("\n".join(wrong))
 
 
 def as_tree(recipe: Recipe) -> dict[str, Any]:

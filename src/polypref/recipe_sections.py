@@ -132,6 +132,7 @@ class PromptTranslation(Translating):
 class Reward(Options):
     """The implicit reward: its two models, never mixed up with the one that training pulls towards."""
 
+    by: Literal["implicit", "model"] = Field("implicit", description="implicit, or model: see below")
     views: tuple[View, ...] = Field(("cross_lingual",), min_length=1, description="the first one pairs")
     policy: Literal["current", "given"] = Field(
         "current",
@@ -150,7 +151,9 @@ class Pair(BestWorstOptions):
 
     rule: Literal["best_worst", "imbalance"] = Field("best_worst", description="best_worst, or imbalance: see below")
     score: str = Field(
-        "", description="the score that decides; when empty the first of reward.views, in an alignment its scorer"
+        "",
+        description="the score that decides; when empty the first of reward.views or reward.model, in an alignment its "
+        "scorer",
     )
 
 

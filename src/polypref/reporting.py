@@ -16,8 +16,10 @@ from polypref.evaluation import QUALITY
 from polypref.inputs import training_prompts
 from polypref.recipe import Recipe, as_tree
 from polypref.recipe_file import read_recipe
+from polypref.recipe_rewards import ModelReward
 from polypref.recipe_sections import ImbalancePair
 from polypref.records import Example, last_user_text
+from polypref.reward_steps import Findings
 from polypref.stages import evaluate as evaluating
 from polypref.stages.dominance import Dominance
 from polypref.stages.report import VERSION as REPORT_VERSION
@@ -26,7 +28,7 @@ from polypref.store.atomic import digest, write_json, write_text
 from polypref.store.lock import locked
 from polypref.store.manifest import versions
 from polypref.store.shards import Track
-from polypref.workshop import Round, Workshop
+from polypref.workshop import NamedScorer, Round, Workshop
 
 RESULTS, PAGE = "results.json", "report.html"
 
@@ -36,6 +38,7 @@ def publish(
     rounds: Sequence[Round],
     evaluations: Mapping[str, evaluating.Evaluation],
     lead: Dominance | None = None,
+    found: Findings | None = None,
 ) -> ReportData:
     """Write results.json and report.html and give what they show; left alone where they stand for the same run."""
     content = [
@@ -45,12 +48,13 @@ def publish(
         [now.track.content() for now in rounds],
         {name: evaluation.to_json() for name, evaluation in evaluations.items()},
         lead.to_json() if lead else None,
+        dataclasses.asdict(found) if found else None,
         REPORT_VERSION,
     ]
     key = digest(content)
     if (shop.out / PAGE).exists() and (standing := _read(shop.out)) and standing.get("key") == key:
         return _from_results(standing)
-    data = gather(shop, rounds, evaluations, lead)
+    data = gather(shop, rounds, evaluations, lead, found)
     results = evaluating.results(
         data.results,
         config=data.config,
@@ -60,7 +64,8 @@ def publish(
         signature=data.signature,
         comparisons=data.comparisons,
     )
-    more = {name: getattr(data, name) for name in ("rounds", "notes", "timings", "dominance", "unseen")}
+    parts = ("rounds", "notes", "timings", "dominance", "unseen", "rewards", "representation")
+    more = {name: getattr(data, name) for name in parts}
     samples = [dataclasses.asdict(sample) for sample in data.samples]
     write_text(shop.out / PAGE, render(data))
     write_json(shop.out / RESULTS, {**results, **more, "samples": samples, "key": key})
@@ -105,15 +110,17 @@ def gather(
     rounds: Sequence[Round],
     evaluations: Mapping[str, evaluating.Evaluation],
     lead: Dominance | None = None,
+    found: Findings | None = None,
 ) -> ReportData:
     """Everything that the report shows, from the run's steps."""
     recipe = shop.recipe
+    found = found or Findings()
     return ReportData(
         name=recipe.name,
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         seed=recipe.seed,
         signature=evaluating.signature(_settings(shop), versions()["polypref"]),
-        results={name: evaluation.figures() for name, evaluation in evaluations.items()},
+        results=_results({name: evaluation.figures() for name, evaluation in evaluations.items()}, found.figures),
         comparisons=_comparisons(shop, rounds, evaluations),
         rounds=[_round(now) for now in rounds],
         samples=[sample for now in rounds for sample in _samples(shop, now)],
@@ -123,31 +130,28 @@ def gather(
         timings=shop.manifest.seconds(),
         dominance=lead.to_json() if lead else None,
         unseen=list(shop.unseen),
+        rewards=found.rewards,
+        representation=found.representation,
     )
 
 
+def _results(of_models: Mapping[str, Any], of_rewards: Mapping[str, Any]) -> dict[str, Any]:
+    """Step → language → figures; a reward may have both its own and those on the models' answers."""
+    out = {name: dict(figures) for name, figures in of_models.items()}
+    for name, by_language in of_rewards.items():
+        mine = out.setdefault(name, {})
+        for lang, figures in by_language.items():
+            mine[lang] = {**mine.get(lang, {}), **figures}
+    return out
+
+
 def _settings(shop: Workshop) -> dict[str, Any]:
+    """What the figures' signature says, part by part."""
     recipe = shop.recipe
-    pair = recipe.pair
-    if isinstance(pair, ImbalancePair):
-        settings: dict[str, Any] = {"rule": pair.rule, "lead": shop.pivot, "pivot_pairs": pair.pivot_pairs}
-    else:
-        settings = {
-            "view": recipe.reward.views[0],
-            "beta": recipe.reward.beta,
-            "reward_reference": recipe.reward.reference,
-            "length_control": pair.length_control,
-        }
-    settings |= {
-        "n": recipe.generate.n,
-        "t": recipe.generate.temperature,
-        "p": recipe.generate.top_p,
-        "from": recipe.generate.source,
-        "train": recipe.train.method,
-        "nll": recipe.train.nll_weight,
-        "seed": recipe.seed,
-    }
-    if recipe.evaluate is not None:
+    settings: dict[str, Any] = _reward_settings(recipe)
+    if recipe.rounds:
+        settings |= _round_settings(shop)
+    if recipe.rounds and recipe.evaluate is not None:
         sampling = recipe.evaluate.sampling
         settings |= {
             "quality": recipe.evaluate.quality,
@@ -155,7 +159,44 @@ def _settings(shop: Workshop) -> dict[str, Any]:
             "eval_t": sampling.temperature,
             "eval_p": sampling.top_p,
         }
+    return settings | {"seed": recipe.seed}
+
+
+def _reward_settings(recipe: Recipe) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    if recipe.reward_models:
+        train = recipe.reward_models.train
+        settings |= {"rm": train.method, "rm_loss": train.loss, "rm_select": train.select}
+    if recipe.judge:
+        settings["benchmark"] = recipe.judge.benchmark
+    if recipe.representation:
+        shown = recipe.representation
+        settings |= {"layers": shown.layers, "pooling": shown.pooling, "centre": shown.centre, "text": shown.text}
     return settings
+
+
+def _round_settings(shop: Workshop) -> dict[str, Any]:
+    recipe = shop.recipe
+    pair = recipe.pair
+    if isinstance(pair, ImbalancePair):
+        settings: dict[str, Any] = {"rule": pair.rule, "lead": shop.pivot, "pivot_pairs": pair.pivot_pairs}
+    elif isinstance(recipe.reward, ModelReward):
+        settings = {"reward": recipe.reward.model, "length_control": pair.length_control}
+    else:
+        settings = {
+            "view": recipe.reward.views[0],
+            "beta": recipe.reward.beta,
+            "reward_reference": recipe.reward.reference,
+            "length_control": pair.length_control,
+        }
+    return settings | {
+        "n": recipe.generate.n,
+        "t": recipe.generate.temperature,
+        "p": recipe.generate.top_p,
+        "from": recipe.generate.source,
+        "train": recipe.train.method,
+        "nll": recipe.train.nll_weight,
+    }
 
 
 def _comparisons(
@@ -163,6 +204,8 @@ def _comparisons(
 ) -> list[dict[str, Any]]:
     """Each model against the one it came from and the baselines of its pairs; the last entry is the whole way, from the
     given policy to the end."""
+    if not rounds:
+        return []
     reference, policy = shop.reference, shop.policy
     steps = [(reference.name, policy.name, "step"), *((r.start.name, r.result.name, "step") for r in rounds)]
     steps += [(other.name, r.result.name, "baseline") for r in rounds for other in r.baselines]
@@ -197,10 +240,16 @@ def _round(now: Round) -> dict[str, Any]:
         "round": now.number,
         "model": now.result.name,
         "starts_from": now.start.name,
-        "reward": {"policy": now.reward.policy.name, "reference": now.reward.reference.name} if now.reward else None,
+        "reward": _reward(now),
         "train_reference": now.train_reference.name,
         "summaries": summaries,
     }
+
+
+def _reward(now: Round) -> dict[str, str] | None:
+    if isinstance(now.reward, NamedScorer):
+        return {"model": now.reward.name}
+    return {"policy": now.reward.policy.name, "reference": now.reward.reference.name} if now.reward else None
 
 
 def _roles(shop: Workshop, rounds: Sequence[Round]) -> list[str]:
@@ -211,7 +260,9 @@ def _roles(shop: Workshop, rounds: Sequence[Round]) -> list[str]:
         names = {"policy": now.start.name, "reference": shop.reference.name}
         answered = " and ".join(f"{n} from {names[role]}" for role, n in shares.items())
         section = shop.recipe.translate
-        if now.reward:
+        if isinstance(now.reward, NamedScorer):
+            decided = f"scored by {now.reward.name}"
+        elif now.reward:
             decided = f"scored by {now.reward.policy.name} against {now.reward.reference.name}"
         else:
             translator = section.role(now.start.name) if section else now.start.name
@@ -272,7 +323,7 @@ def last_pairs(folder: Path, recipe: Recipe) -> Iterator[Example]:
         if isinstance(recipe.pair, ImbalancePair):
             track = track.over(f"round-{number}/translate", "with_pivot").over(f"round-{number}/pair", "whole")
         else:
-            track = track.over(f"round-{number}/score-{recipe.pair_view}").over(f"round-{number}/pair")
+            track = track.over(f"round-{number}/score-{recipe.pair_layer}").over(f"round-{number}/pair")
         if track.whole():
             return track.examples()
     raise InputError(f"{folder} holds no pairs yet; finish it with: polypref run {folder / 'recipe.yaml'}")

@@ -11,18 +11,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from polypref import evaluation, imbalance_steps, inputs, reporting, steps
+from polypref import evaluation, imbalance_steps, inputs, reporting, reward_steps, steps
 from polypref.backends.base import Progress, silent
 from polypref.errors import RecipeError, UserError
 from polypref.recipe import Recipe, as_tree
+from polypref.recipe_rewards import ModelReward
 from polypref.recipe_sections import ImbalancePair, Pair, Train
+from polypref.reward_steps import Rewards
 from polypref.stages.report import ReportData
 from polypref.stages.score import ScorerOptions
 from polypref.store.atomic import digest, sweep, write_text
 from polypref.store.lock import locked
 from polypref.store.manifest import Manifest
 from polypref.store.shards import Track
-from polypref.workshop import Model, Reward, Round, Workshop
+from polypref.workshop import Model, NamedScorer, Reward, Round, Workshop
 
 
 def run(
@@ -45,17 +47,22 @@ def run(
         shop = Workshop(recipe, out, manifest, progress, warn)
         try:
             write_text(out / "recipe.yaml", _yaml(as_tree(recipe)))
-            prompts, held_out, pivot_prompts = inputs.prompt_tracks(shop)
+            rewards = reward_steps.all_rewards(shop)
+            judged = reward_steps.judge(shop, rewards)
+            if not recipe.rounds:
+                manifest.close()
+                return reporting.publish(shop, [], {}, found=judged)
+            prompts, held_out, pivot_prompts = inputs.prompt_tracks(shop, rewards.preferences)
             shop.policy = _align(shop, pivot_prompts)
             prompts = inputs.with_translated_prompts(shop, prompts)
             ids = imbalance_steps.listed_ids(shop, prompts)
             lead = imbalance_steps.find_lead(shop, prompts)
             manifest.content["pivot"] = shop.pivot
             prompts = dataclasses.replace(prompts, pivot=shop.pivot)
-            rounds = list(_rounds(shop, prompts, ids))
+            rounds = list(_rounds(shop, prompts, ids, rewards))
             evaluations = evaluation.evaluate_models(shop, rounds, held_out)
             manifest.close()
-            return reporting.publish(shop, rounds, evaluations, lead)
+            return reporting.publish(shop, rounds, evaluations, lead, judged)
         finally:
             shop.opener.close()
 
@@ -90,7 +97,7 @@ def _align(shop: Workshop, prompts: Track | None) -> Model:
     return steps.train(shop, track, "alignment", section.name, section.train, shop.reference, shop.reference)[0]
 
 
-def _rounds(shop: Workshop, prompts: Track, about_translation: tuple[str, ...]) -> Iterator[Round]:
+def _rounds(shop: Workshop, prompts: Track, about_translation: tuple[str, ...], rewards: Rewards) -> Iterator[Round]:
     recipe = shop.recipe
     start, before = shop.policy, shop.reference
     for number in range(1, recipe.rounds + 1):
@@ -98,14 +105,11 @@ def _rounds(shop: Workshop, prompts: Track, about_translation: tuple[str, ...]) 
         models = {"policy": start, "reference": shop.reference}
         answered = steps.generate(shop, prompts, folder, number, recipe.generate, models)
         if isinstance(recipe.pair, ImbalancePair):
-            reward = None
+            reward: Reward | NamedScorer | None = None
             paired, summary = imbalance_steps.pair(shop, answered, folder, recipe.pair, start, about_translation)
             track = paired
         else:
-            reward = Reward(
-                policy=start if recipe.reward.policy == "current" else shop.policy,
-                reference=shop.reference if recipe.reward.reference == "fixed" else before,
-            )
+            reward = _reward(shop, start, before, rewards)
             paired, track, summary = _by_reward(shop, answered, folder, recipe.pair, start, reward)
 
         name = f"{recipe.name}-round-{number}"
@@ -138,19 +142,33 @@ def _towards(shop: Workshop, section: Train, start: Model) -> Model:
     return start if section.reference == "start" else shop.reference
 
 
+def _reward(shop: Workshop, start: Model, before: Model, rewards: Rewards) -> Reward | NamedScorer:
+    """Who scores a round's answers."""
+    section = shop.recipe.reward
+    if isinstance(section, ModelReward):
+        return rewards.scorers[section.model]
+    return Reward(
+        policy=start if section.policy == "current" else shop.policy,
+        reference=shop.reference if section.reference == "fixed" else before,
+    )
+
+
 def _by_reward(
-    shop: Workshop, answered: Track, folder: str, section: Pair, start: Model, reward: Reward
+    shop: Workshop, answered: Track, folder: str, section: Pair, start: Model, reward: Reward | NamedScorer
 ) -> tuple[Track, Track, dict[str, Any]]:
-    """Best against worst by an implicit reward: the track that trains, the one with all views, and the statistics."""
+    """Best against worst by a reward: the track that trains, the one with all scores, and the statistics."""
     recipe = shop.recipe
     # Translations that only the evaluation asks for are not made of the training answers.
-    if recipe.translate and "translated" in recipe.reward.views:
+    if recipe.translate and "translated" in recipe.views:
         options = recipe.translate.options(shop.answering(start))
         answered = shop.translate(answered, f"{folder}/translate", options)
     track = answered
-    for view in recipe.reward.views:
-        track = shop.implicit(track, f"{folder}/score-{view}", view, reward.policy, reward.reference)
-    # Pairs and training see the one view that pairs, so that another view recomputes neither.
-    scored = answered.over(f"{folder}/score-{recipe.pair_view}")
+    if isinstance(reward, NamedScorer):
+        track = shop.scorer(track, f"{folder}/score-{reward.name}", reward.options())
+    else:
+        for view in recipe.views:
+            track = shop.implicit(track, f"{folder}/score-{view}", view, reward.policy, reward.reference)
+    # Pairs and training see the one score that pairs, so that another view recomputes neither.
+    scored = answered.over(f"{folder}/score-{recipe.pair_layer}")
     paired, summary = steps.pair(shop, scored, folder, section, recipe.pair_score)
     return paired, track.over(f"{folder}/pair"), summary

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from polypref import registry
-from polypref.backends.base import Context, ModelSpec, Options, Progress
+from polypref.backends.base import Context, ModelSpec, Options, Progress, Role, ScorerSpec
 from polypref.backends.translation import Memory
 from polypref.executors.local import Layer, Work, map_units
 from polypref.recipe import Recipe
@@ -41,6 +41,19 @@ class Reward:
 
 
 @dataclass(frozen=True)
+class NamedScorer:
+    """A reward model, or any scorer that plays one, under the name that results use."""
+
+    name: str
+    spec: ScorerSpec
+
+    def options(self, name: str | None = None) -> scoring.ScorerOptions:
+        """What the scoring stage is told; the score is called ``name``, the scorer's own when left out."""
+        spec = {field: getattr(self.spec, field) for field in ScorerSpec.model_fields}
+        return scoring.ScorerOptions(**spec, name=name or self.name)
+
+
+@dataclass(frozen=True)
 class Round:
     """What one round is made of: who plays which role, its data, and the models that came of it.
 
@@ -52,7 +65,7 @@ class Round:
     train_reference: Model
     result: Model
     track: Track
-    reward: Reward | None = None
+    reward: Reward | NamedScorer | None = None
     baselines: tuple[Model, ...] = ()
     summaries: dict[str, Any] = field(default_factory=dict)
 
@@ -68,9 +81,12 @@ class Workshop:
         self._warned: set[str] = set()
         self._memory = Memory()  # so that each text is translated once in a run
         self._warn = warn
-        self.reference = Model(recipe.reference_name, recipe.reference)
-        # Where an alignment makes the policy, it is known once that is done.
-        self.policy = Model(recipe.policy_name, recipe.models.policy or recipe.reference)
+        self.reference: Model
+        self.policy: Model
+        if recipe.rounds:
+            self.reference = Model(recipe.reference_name, recipe.reference)
+            # Where an alignment makes the policy, it is known once that is done.
+            self.policy = Model(recipe.policy_name, recipe.models.policy or recipe.reference)
         self.unseen = recipe.evaluate.unseen if recipe.evaluate else ()
         self.context: Context
         self.opener: registry.Opener
@@ -191,7 +207,7 @@ class Workshop:
 
     def implicit(self, track: Track, name: str, view: View, policy: Model, reference: Model) -> Track:
         """Score by an implicit reward; the score is called by the view, or by the last part of the layer's name."""
-        reward = self.recipe.reward
+        reward = self.recipe.implicit
         options = scoring.ImplicitOptions(
             policy=policy.spec,
             reference=reference.spec,
@@ -212,15 +228,24 @@ class Workshop:
         )
 
     def scorer(self, track: Track, name: str, options: scoring.ScorerOptions, scope: Scope = "language") -> Track:
-        """Score by any scorer."""
-        fingerprint = self.context.open("scorer", options).fingerprint
+        """Score by any scorer. As in ``generate``, only a server's silence is worth asking again."""
         return self.lay(
             track,
             name,
-            {**self.identity(options, scoring.VERSION), "fingerprint": fingerprint},
-            lambda unit, examples: scoring.by_scorer(examples, options, self.context),
+            self.scorer_identity(options),
+            lambda unit, examples: scoring.by_scorer(examples, options, self.context, again=False),
+            retry=options.model is not None and options.model.backend == "openai",
             scope=scope,
         )
+
+    def scorer_identity(self, options: scoring.ScorerOptions) -> dict[str, Any]:
+        """What a scorer's scores depend on beside the answers. One that is told by its models' files is not opened."""
+        told = self.identity(options, scoring.VERSION)
+        version = registry.version_of(options.scorer)
+        if version is None:
+            role: Role = "comparer" if options.scorer in registry.COMPARERS else "scorer"
+            version = self.context.open(role, options).fingerprint
+        return {**told, "fingerprint": version}
 
     def measure(
         self,

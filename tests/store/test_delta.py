@@ -45,6 +45,18 @@ def test_pairs_that_are_taken_away_are_stored_as_none():
     assert delta.apply(paired, through_parquet(row)) == before
 
 
+def test_the_pairs_that_two_units_put_behind_the_same_ones_all_stand():
+    prompts = {lang: [{"role": "user", "content": "x"}] for lang in ("en", "es", "de")}
+    answers = [Candidate(f"{lang}/{k}", lang, f"{lang} {k}") for lang in prompts for k in (0, 1)]
+    given = Pair("en", "en/0", "en/1", rule="given")
+    before = Example("1", prompts, answers, [given])
+    made = {lang: Pair(lang, f"{lang}/0", f"{lang}/1", rule="translated") for lang in ("es", "de")}
+    rows = [delta.difference(before, dataclasses.replace(before, pairs=[given, pair])) for pair in made.values()]
+    assert all([p["lang"] for p in row["more_pairs"]] == [lang] for row, lang in zip(rows, made, strict=True))
+    whole = delta.apply(delta.apply(before, through_parquet(rows[0])), through_parquet(rows[1]))
+    assert whole.pairs == [given, made["es"], made["de"]]
+
+
 def test_the_drops_of_two_stages_that_do_not_know_each_other_both_stand():
     before = Example("1", {"en": [{"role": "user", "content": "x"}]}, dropped=[Drop("generate", "failed", "en")])
     rows = [

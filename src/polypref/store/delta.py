@@ -2,7 +2,7 @@
 
 ``difference(before, after)`` is a row of the wire format's JSON shape with only what is new: whole candidates that were
 not there, for known candidates their id and the changed fields, new drops, prompts in new languages, and the pairs when
-they changed.
+they changed, or only those that were put behind others.
 ``apply(before, difference(before, after)) == after``.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 from polypref.errors import InternalError
 from polypref.records import Candidate, Example, parse_example, to_json
 
+MORE_PAIRS = "more_pairs"
 _FIXED = ("id", "category", "gold", "task", "extra")
 _CANDIDATE_FIELDS = tuple(
     field.name for field in dataclasses.fields(Candidate) if field.name not in ("scores", "extra")
@@ -40,7 +41,11 @@ def difference(before: Example, after: Example) -> dict[str, Any]:
     changes += to_json(dataclasses.replace(after, candidates=after.candidates[len(known) :]))["candidates"]
     if changes:
         row["candidates"] = changes
-    if after.pairs != before.pairs:
+    if before.pairs and after.pairs[: len(before.pairs)] == before.pairs:
+        # Other units of the example put theirs behind the same ones.
+        if new_pairs := after.pairs[len(before.pairs) :]:
+            row[MORE_PAIRS] = to_json(dataclasses.replace(after, pairs=new_pairs))["pairs"]
+    elif after.pairs != before.pairs:
         row["pairs"] = to_json(after)["pairs"]
     if after.dropped[: len(before.dropped)] != before.dropped:
         raise InternalError(f"a stage took back a drop of example {before.id!r}")
@@ -76,6 +81,7 @@ def apply(before: Example, row: Mapping[str, Any]) -> Example:
             value["candidates"].append(change)
     if row.get("pairs") is not None:
         value["pairs"] = row["pairs"]
+    value["pairs"] = [*(value["pairs"] or ()), *(row.get(MORE_PAIRS) or ())]
     value["dropped"] = [*(value["dropped"] or ()), *(row.get("dropped") or ())]
     if value["prompts"]:
         return parse_example(value)
