@@ -94,6 +94,28 @@ def test_rewards_are_judged_in_every_language(polypref, trained):
     assert (trained / "judged/report.html").stat().st_mtime_ns == before
 
 
+def test_another_evaluation_is_not_written_over(polypref, trained):
+    first, second = (preferences(trained / f"{n}.jsonl", n, 30) for n in (100, 200))
+    asked = ["--reward", "en=bag_of_words:rm-en", "--out", "judged"]
+    assert polypref("evaluate", "rewards", "--input", first, *asked)[0] == 0
+    status, _, err = polypref("evaluate", "rewards", "--input", second, *asked)
+    assert (status, "other data or settings" in err) == (2, True)
+    status, _, err = polypref(
+        "evaluate", "rewards", "--input", first, "--reward", "es=bag_of_words:rm-es", "--out", "judged"
+    )
+    assert (status, "of the reward en" in err) == (2, True)
+    more = [*asked, "--reward", "es=bag_of_words:rm-es"]
+    assert polypref("evaluate", "rewards", "--input", first, *more)[0] == 0
+
+
+def test_pairs_are_scored_as_they_are(polypref, trained):
+    status, out, _ = polypref(
+        "score", "scorer", "--scorer", "bag_of_words", "--model", "rm-en", "--shape", "auto", "--json",
+        "--input", preferences(trained / "test.jsonl", 100, 5), "--output", "scored.jsonl",
+    )  # fmt: skip
+    assert (status, json.loads(out)) == (0, {"scored": 20, "no_verdict": 0})
+
+
 def test_the_tables_are_for_people(polypref, trained):
     test = preferences(trained / "test.jsonl", 100, 30)
     status, out, _ = polypref(
@@ -113,6 +135,8 @@ def test_the_tables_are_for_people(polypref, trained):
         (["evaluate", "rewards", "--input", "train.jsonl"], "--reward is missing"),
         (["evaluate", "rewards", "--input", "train.jsonl", "--reward", "rm-en"], "is no NAME=MODEL"),
         (["evaluate", "rewards", "--input", "train.jsonl", "--reward", "a=./none"], "no folder ./none"),
+        (["evaluate", "rewards", "--input", "train.jsonl", "--reward", "a=bagofwords:x"], "did you mean bag_of_words"),
+        (["train", "reward", "--input", "train.jsonl", "--output", "x", "--adapter", "y"], "--model, which is missing"),
         (["score", "scorer", "--scorer", "pair_judge", "--input", "a", "--output", "b"], "say judge"),
         (["score", "scorer", "--scorer", "judge", "--input", "a", "--output", "b"], "judge needs a model"),
     ],

@@ -188,6 +188,15 @@ def test_training_prompts_among_those_that_judge_are_refused(tmp_path: Path) -> 
         ),
         ({"evaluate": {"reward_accuracy": ["cross_lingual"]}}, "implicit reward"),
         ({"reward_models": REWARDS["reward_models"] | {"sources": {"x": ["fr"]}}}, "none of languages"),
+        ({"reward_models": REWARDS["reward_models"] | {"sources": {"sft": ["en"]}}}, "of a reward and of a model"),
+        ({"reward_models": REWARDS["reward_models"] | {"mix": "even"}}, "mixes nothing"),
+        (
+            {"reward_models": REWARDS["reward_models"] | {"sources": {"x": ["en", "es"]}, "mix": {"en": 2}}},
+            "no weight for es, of x",
+        ),
+        ({"rewards": {"x": {"scorer": "oracle"}}, "judge": None, "representation": None}, "used by nothing"),
+        ({"judge": {"data": {"path": "sandbox:preferences-test", "languages": ["fr"]}}}, "none of languages"),
+        ({"translate": {"method": "tagged"}}, "translate is for views"),
     ],
 )
 def test_what_does_not_fit_together_is_told(changes: dict, told: str, tmp_path: Path) -> None:
@@ -195,6 +204,62 @@ def test_what_does_not_fit_together_is_told(changes: dict, told: str, tmp_path: 
 
     with pytest.raises(RecipeError, match=told):
         read_recipe(recipe(tmp_path, **changes))
+
+
+def test_all_data_is_checked_before_anything_is_trained(tmp_path: Path) -> None:
+    path = recipe(tmp_path, prompts={"path": str(tmp_path / "none.jsonl")})
+    with pytest.raises(InputError, match=r"none\.jsonl"):
+        done(path, tmp_path / "out")
+    assert not (tmp_path / "out/rewards").exists()
+
+
+def test_a_language_without_rows_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+    rows = [{"id": i, "prompt": f"question {i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(20)]
+    (tmp_path / "en.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    section = {"data": {"path": str(tmp_path / "en.jsonl")}, "train": {"method": "fake"}}
+    with pytest.raises(InputError, match=r"no pairs in es, which rm-es is trained on \(it has en \d+\)"):
+        done(recipe(tmp_path, reward_models=section), tmp_path / "out")
+    assert not (tmp_path / "out/rewards").exists()
+
+
+def test_a_brought_reward_has_no_gap_on_anothers_training_data(tmp_path: Path) -> None:
+    judge = REWARDS["judge"] | {"trained_on": {"mine": ["en"]}}
+    done(recipe(tmp_path, rounds=0, rewards={"mine": {"scorer": "fake"}}, judge=judge), tmp_path / "out")
+    found = results(tmp_path / "out")["results"]
+    assert "generalisation_gap" in found["rm-en"]["en"]
+    assert "generalisation_gap" not in found["mine"]["en"]
+
+
+class Silent:
+    """A judge on a server that gives every fourth answer no score while it is down."""
+
+    down = True
+    asked: list[str] = []  # noqa: RUF012
+    fingerprint = "silent"
+
+    def __init__(self, model: object) -> None:
+        pass
+
+    def score(self, answers: list) -> list:
+        self.asked.extend(answer.id for answer in answers)
+        return [None if self.down and i % 4 == 1 else float(len(a.text)) for i, a in enumerate(answers)]
+
+
+def test_a_judge_that_was_silent_is_asked_again_about_those_answers_alone(tmp_path: Path) -> None:
+    model = {"path": "m", "backend": "openai", "url": "http://127.0.0.1:9/v1"}
+    section = {"scorer": "test_reward_run:Silent", "model": model}
+    path = recipe(tmp_path, rounds=0, reward_models=None, representation=None, rewards={"judge": section}, reward={})
+    Silent.down = True
+    done(path, tmp_path / "out")
+    first = len(Silent.asked)
+    assert results(tmp_path / "out")["results"]["judge"]["es"]["no_verdict"] > 0
+    Silent.down = False
+    done(path, tmp_path / "out")
+    assert results(tmp_path / "out")["results"]["judge"]["es"]["no_verdict"] == 0
+    assert len(Silent.asked) == first + first // 4
+    before = stamps(tmp_path / "out")
+    done(path, tmp_path / "out")
+    assert not written(before, stamps(tmp_path / "out"))
 
 
 def test_the_sections_have_defaults() -> None:

@@ -97,23 +97,31 @@ def train_reward(
 
     A call that was interrupted goes on where it stopped when it is made again.
     """
-    from polypref.records import to_json
     from polypref.stages import train_reward as stage
     from polypref.store import checkpoint
-    from polypref.store.atomic import digest
 
     rows, held = list(examples), list(validation)
     read = checked(stage.TrainRewardOptions, {"start": start, **options})
     context, opener = registry.context()
     try:
-        told = [read.identity(registry.fingerprint), *([to_json(e) for e in side] for side in (rows, held))]
         return checkpoint.build(
             Path(folder),
-            digest(["train_reward", stage.VERSION, told]),
+            reward_key(rows, held, read, context),
             lambda unfinished: stage.train_reward(rows, held, read, context, unfinished),
         )
     finally:
         opener.close()
+
+
+def reward_key(rows: Iterable[Example], held: Iterable[Example], options: Any, context: Context) -> str:
+    """What the training of a reward model depends on: options, models, trainer and every example."""
+    from polypref.records import to_json
+    from polypref.stages.train_reward import VERSION
+    from polypref.store.atomic import digest
+
+    trainer = context.open("reward_trainer", options.method).fingerprint
+    sides = ([digest(to_json(example)) for example in side] for side in (rows, held))
+    return digest(["train_reward", VERSION, trainer, options.identity(registry.fingerprint), *sides])
 
 
 def pair_best_worst(examples: Iterable[Example], score: str, **options: Any) -> list[Example]:

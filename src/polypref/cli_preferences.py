@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from polypref.cli_stages import AsJson, Dtype, Output, Pivot, Work, answer, options_of, through
-from polypref.cli_terminal import Terminal, say
+from polypref.cli_stages import AsJson, Dtype, Output, Pivot, answer, options_of, through
+from polypref.cli_terminal import say
 from polypref.cli_translating import (
     Adapter,
     Backend,
@@ -107,31 +105,9 @@ def translate_preferences(
         with speaking(context, [options]) as wider:
             yield from stage.translate_preferences(examples, options, wider)
 
-    done = through(input_, output, work, pivot) if shape == "wire" else _imported(input_, shape, output, work, pivot)
+    done = through(input_, output, work, pivot, shape)
     figures = translation_figures(done, options, pivot)
     answer(figures, as_json, output)
     if not as_json:
         for lang, found in figures.items():
             say(f"{lang}: {json.dumps(found)}")
-
-
-def _imported(source: str, shape: str, target: str, work: Work, pivot: str) -> list[Any]:
-    """The same as ``through`` for data in another shape than the wire format."""
-    from polypref import registry
-    from polypref.stages.prompts import PromptOptions, read_prompts
-    from polypref.store.atomic import check_target
-    from polypref.store.jsonl import write_examples
-
-    if target != "-":
-        check_target(Path(target))
-    options = options_of(PromptOptions, path=source, shape=shape, require="any")
-    with Terminal() as terminal:
-        context, opener = registry.context((), pivot, progress=terminal.progress, warn=terminal.warn)
-        try:
-            examples, _ = read_prompts(options, context)
-            languages = tuple(dict.fromkeys(lang for example in examples for lang in example.prompts))
-            done = list(work(examples, dataclasses.replace(context, languages=languages)))
-        finally:
-            opener.close()
-    write_examples(target, done)
-    return done

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from polypref.cli_stages import AsJson, Input, Output, answer, evaluate, options_of, score, settings, through, training
-from polypref.cli_terminal import Terminal, show
-from polypref.errors import RecipeError
+from polypref.cli_terminal import Terminal, say, show
+from polypref.errors import RecipeError, UserError, did_you_mean
 
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE")]
 Folder = Annotated[Path, typer.Option("--out", help="the run's folder: what is done is not done again")]
@@ -22,7 +22,7 @@ Named = Annotated[
     typer.Option(
         "--reward",
         metavar="NAME=MODEL",
-        help="a reward model's folder or hub name; SCORER:MODEL for another scorer, e.g. judge:gpt-4o-mini",
+        help="a reward model's folder or hub name; SCORER:MODEL for another scorer, e.g. pair_judge:NAME with --url",
     ),
 ]
 
@@ -48,7 +48,9 @@ def score_scorer(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …")] = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code")] = False,
     set_: Set = None,
+    shape: Annotated[str, typer.Option(help="what docs/inputs.md calls the data, e.g. preference, auto")] = "wire",
     as_: Annotated[str | None, typer.Option("--as", help="name of the score")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Score by a reward model, a generative judge, an implicit reward, an oracle, or a class of your own."""
     from polypref import registry
@@ -67,7 +69,15 @@ def score_scorer(
         raise RecipeError(f"--scorer {scorer} compares pairs and gives an answer no number; say judge")
     if wrong := registry.mistake_of(options):
         raise RecipeError(f"--scorer {scorer}: {wrong}")
-    through(input_, output, lambda examples, context: by_scorer(examples, options, context))
+    done = through(input_, output, lambda examples, context: by_scorer(examples, options, context), shape=shape)
+    name = options.name or options.scorer
+    told = {
+        "scored": sum(name in candidate.scores for example in done for candidate in example.candidates),
+        "no_verdict": sum(drop.reason == "no_verdict" for example in done for drop in example.dropped),
+    }
+    if told["no_verdict"]:
+        say(f"{told['no_verdict']} answers have no score: {scorer} gave none; they are kept with an error")
+    answer(told, as_json, output)
 
 
 def train_reward(
@@ -90,20 +100,23 @@ def train_reward(
 ) -> None:
     """Train a reward model on pairs (Bradley–Terry) or labelled answers (pointwise); runs under accelerate launch."""
     from polypref import registry
+    from polypref.api import reward_key
     from polypref.recipe_file import parse_value
-    from polypref.records import to_json
     from polypref.stages import train_reward as stage
     from polypref.stages.overlap import refuse_overlap
     from polypref.stages.preference_data import check, split
     from polypref.stages.prompts import PromptOptions, read_prompts
     from polypref.store import checkpoint
-    from polypref.store.atomic import digest
 
     values = settings(set_, stage.RewardTrainOptions.model_fields)
     start = None if model is None else {"path": model, "adapter": adapter}
     options = options_of(
         stage.TrainRewardOptions, start=start, languages=language or (), mix=parse_value(mix, "--mix"), **values
     )
+    if model is None and adapter is not None:
+        raise RecipeError("--adapter lies on --model, which is missing; name it")
+    if model is not None and options.method == "bag_of_words":
+        raise RecipeError("--model is for the method transformer; bag_of_words is made of nothing, leave it out")
     if options.start is None and options.method == "transformer":
         raise RecipeError("--model is missing; name a language model or a reward model to start from")
 
@@ -122,28 +135,46 @@ def train_reward(
                 refuse_overlap(examples, held, allow=allow_overlap)
             for remark in check(examples, held).remarks():
                 terminal.warn(f"{input_}: {remark}")
-            told = [options.identity(registry.fingerprint), *([to_json(e) for e in side] for side in (examples, held))]
             summary = checkpoint.build(
                 output,
-                digest(["train_reward", stage.VERSION, told]),
+                reward_key(examples, held, options, context),
                 lambda unfinished: stage.train_reward(examples, held, options, context, unfinished),
             )
         finally:
             opener.close()
-    answer(summary, as_json, str(output))
+    if as_json:
+        answer(summary, as_json, str(output))
+    else:
+        print(_told(summary, output))
 
 
-def _spec(text: str) -> dict[str, Any]:
-    """``MODEL`` or ``SCORER:MODEL`` as a scorer's spec."""
+def _told(summary: dict[str, Any], output: Path) -> str:
+    """A training in a sentence."""
+    rows = ", ".join(f"{lang} {n}" for lang, n in summary["languages"].items())
+    told = f"{output}: trained on {summary['rows']} rows ({rows})"
+    best = [entry for entry in summary["validation"] if entry["step"] == summary["selected_step"]]
+    if best and best[0].get("accuracy") is not None:
+        told += f"; step {best[0]['step']} is kept, right in {100 * best[0]['accuracy']:.1f}% of "
+        told += f"{summary['validation_rows']} validation rows"
+    counts = {**summary["dropped"], **{f"{k} sequences cut": n for k, n in summary["truncated"].items()}}
+    return told + "".join(f"; {n} {why}" for why, n in counts.items() if n)
+
+
+def _spec(text: str, url: str | None) -> dict[str, Any]:
+    """``MODEL`` or ``SCORER:MODEL`` as a scorer's spec; a judge is asked at ``url`` where one is given."""
     from polypref import registry
 
     scorer, colon, path = text.partition(":")
-    if colon and scorer in (*registry.SCORERS, *registry.COMPARERS):
-        return {"scorer": scorer, **({"model": {"path": path}} if path else {})}
-    return {"scorer": "reward_model", "model": {"path": text}}
+    if not colon:
+        return {"scorer": "reward_model", "model": {"path": text}}
+    known = (*registry.SCORERS, *registry.COMPARERS)
+    if scorer not in known:
+        raise RecipeError(f"--reward: {scorer!r} is no scorer; {did_you_mean(scorer, known)}")
+    server = {"backend": "openai", "url": url} if url and scorer in ("judge", "pair_judge") else {}
+    return {"scorer": scorer, **({"model": {"path": path, **server}} if path else {})}
 
 
-def _rewards(named: list[str]) -> dict[str, Any]:
+def _rewards(named: list[str], url: str | None = None) -> dict[str, Any]:
     specs: dict[str, Any] = {}
     for entry in named:
         name, equals, text = entry.partition("=")
@@ -151,7 +182,7 @@ def _rewards(named: list[str]) -> dict[str, Any]:
             raise RecipeError(f"--reward {entry!r} is no NAME=MODEL; write e.g. --reward en=models/rm-en")
         if name in specs:
             raise RecipeError(f"--reward names {name} twice; give each reward a name of its own")
-        specs[name] = _spec(text)
+        specs[name] = _spec(text, url)
     if not specs:
         raise RecipeError("--reward is missing; name at least one, as NAME=MODEL")
     return specs
@@ -170,12 +201,29 @@ def _run(tree: dict[str, Any], overrides: list[str] | None, out: Path, as_json: 
     with Terminal() as terminal:
         recipe = checked(Recipe, tree)
         check_paths(recipe, "the command line")
+        _refuse_another(recipe, out)
         data = run(recipe, out, terminal.progress, terminal.warn)
     if as_json:
         found = json.loads((out / "results.json").read_text(encoding="utf-8"))
         print(json.dumps({"results": found["results"], part: found[part], "signature": found["signature"]}))
     else:
         show(data, out / "report.html")
+
+
+def _refuse_another(recipe: Any, out: Path) -> None:
+    """Refuse a folder that holds the figures of other data, or of rewards that would be lost."""
+    from polypref.recipe_file import read_recipe
+
+    if not (out / "results.json").exists():
+        return
+    before = read_recipe(out / "recipe.yaml")
+    known = {name: getattr(before, name) for name in ("rounds", "languages", "pivot", "representation")}
+    judged = [r.judge and r.judge.model_copy(update={"trained_on": {}}) for r in (before, recipe)]
+    same = judged[0] == judged[1] and all(getattr(recipe, name) == value for name, value in known.items())
+    lost = [name for name, spec in before.rewards.items() if recipe.rewards.get(name) != spec]
+    if not same or lost:
+        what = f"the reward {lost[0]}" if same else "other data or settings"
+        raise UserError(f"{out} holds an evaluation of {what}, which would be lost; name another folder with --out")
 
 
 def evaluate_rewards(
@@ -189,18 +237,20 @@ def evaluate_rewards(
         list[str] | None, typer.Option(metavar="NAME=LANG,LANG", help="the languages that a reward was trained on")
     ] = None,
     benchmark: Annotated[str | None, typer.Option(help="rewardbench, m_rewardbench, rewardbench2 or mm_eval")] = None,
+    url: Annotated[str | None, typer.Option(help="of the server of judges, ending with /v1")] = None,
+    allow_overlap: Annotated[bool, typer.Option("--allow-overlap", help="of judged and training prompts")] = False,
     language: Language = None,
     shape: Shape = "auto",
     pivot: Pivot = "en",
     seed: Annotated[int, typer.Option(min=0)] = 0,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="a.b=VALUE", help="of the recipe, e.g. rewards.x.model.url=…")
+        list[str] | None, typer.Option("--set", metavar="a.b=VALUE", help="of the recipe, e.g. judge.items=points")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Accuracy of rewards by language and category, with baselines, intervals, and the transfer matrix of several."""
-    specs = _rewards(reward or [])
-    data = {"path": input_, "shape": shape}
+    specs = _rewards(reward or [], url)
+    data = {"path": input_, "shape": shape, "allow_overlap": allow_overlap}
     tree: dict[str, Any] = {
         "name": "rewards",
         "seed": seed,

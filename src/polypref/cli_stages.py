@@ -76,7 +76,7 @@ def _option(path: tuple[str, ...]) -> str:
     return "--" + ("as" if names[-1] == "name" else names[-1].replace("_", "-"))
 
 
-def through(source: str, target: str, work: Work, pivot: str = "en") -> list[Any]:
+def through(source: str, target: str, work: Work, pivot: str = "en", shape: str = "wire") -> list[Any]:
     """Read examples, work on them in a context of their languages, write them when all of them are done.
 
     Every line is read before the work begins, so that a bad one is told before a model is opened.
@@ -85,12 +85,21 @@ def through(source: str, target: str, work: Work, pivot: str = "en") -> list[Any
 
     _check_target(target)
     with Terminal() as terminal:
-        examples = list(read_examples(source, terminal.warn))
+        examples = list(read_examples(source, terminal.warn) if shape == "wire" else _of_shape(source, shape, pivot))
         languages = dict.fromkeys(lang for e in examples for lang in (*e.prompts, *(c.lang for c in e.candidates)))
         with _context(terminal, pivot, tuple(languages)) as context:
             done = list(work(examples, context))
     write_examples(target, done)
     return done
+
+
+def _of_shape(source: str, shape: str, pivot: str) -> list[Any]:
+    """The examples of data in another shape than the wire format."""
+    from polypref.stages.prompts import PromptOptions, read_prompts
+
+    options = options_of(PromptOptions, path=source, shape=shape, require="any")
+    with Terminal() as terminal, _context(terminal, pivot) as context:
+        return read_prompts(options, context)[0]
 
 
 def stream(source: str, target: str, work: Work, pivot: str = "en") -> None:

@@ -9,27 +9,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from polypref.backends.base import Context
 from polypref.errors import InputError, did_you_mean
 from polypref.recipe import Recipe
-from polypref.recipe_rewards import PreferenceTranslation, RewardModels
 from polypref.records import Example, parse_example, to_json
-from polypref.stages import translate_preferences, translate_prompts
+from polypref.stages import translate_prompts
 from polypref.stages.overlap import refuse_overlap
-from polypref.stages.preference_data import check, split
 from polypref.stages.prompt_instruction import instructed
 from polypref.stages.prompts import PromptOptions, read_prompts, restricted
 from polypref.stages.translate_prompts import TranslatePromptsOptions
-from polypref.stages.translation_figures import translation_figures
 from polypref.store.atomic import digest
 from polypref.store.shards import Track, write_prompts
 from polypref.workshop import Workshop
 
 PROMPTS, TRANSLATED_PROMPTS = "prompts", "prompts-translated"
-PREFERENCES, VALIDATION = "rewards/data", "rewards/validation"
 SANDBOX = "sandbox:"
 SPLITS = ("train", "test", "preferences-train", "preferences-test")
 OWN_STAGES = ("generate", "translate", "score", "pair")
 
 
-def prompt_tracks(shop: Workshop, preferences: Sequence[Example] = ()) -> tuple[Track, Track | None, Track | None]:
+def prompt_tracks(shop: Workshop, preferences: Track | None = None) -> tuple[Track, Track | None, Track | None]:
     """The training prompts, the held-out ones and those of the alignment as tracks.
 
     Of the first two only the prompts are taken: a run draws its own answers to them.
@@ -44,7 +40,7 @@ def prompt_tracks(shop: Workshop, preferences: Sequence[Example] = ()) -> tuple[
     assert recipe.prompts is not None, "a recipe with rounds is refused without"
     # Prompts that are to be made are not asked for.
     asked = (recipe.pivot,) if recipe.translate_prompts else recipe.languages
-    training = _load(shop, "prompts", recipe.prompts, asked, alone=True)
+    training = load(shop, "prompts", recipe.prompts, asked, alone=True)
     languages = recipe.languages or tuple(dict.fromkeys(lang for e in training for lang in e.prompts))
     if recipe.pivot not in languages:
         raise InputError(f"the pivot {recipe.pivot} is none of the languages {', '.join(languages)}; add it to them")
@@ -52,106 +48,22 @@ def prompt_tracks(shop: Workshop, preferences: Sequence[Example] = ()) -> tuple[
     pivot: list[Example] = []
     if recipe.alignment:
         # Preferences exist in the pivot: nothing else is asked of their prompts.
-        pivot = _load(shop, "alignment/prompts", recipe.alignment.prompts, (recipe.pivot,))
+        pivot = load(shop, "alignment/prompts", recipe.alignment.prompts, (recipe.pivot,))
     section = recipe.evaluate
     held_out = None
     if section is not None and section.prompts is not None:
         spoken = (*languages, *shop.unseen)
-        examples = _load(shop, "evaluation/prompts", section.prompts, spoken, alone=True)
-        for others in (training, pivot, preferences):
+        examples = load(shop, "evaluation/prompts", section.prompts, spoken, alone=True)
+        for others in (training, pivot, preferences.examples() if preferences else ()):
             refuse_overlap(others, examples, allow=section.prompts.allow_overlap)
         held_out = track(shop, "evaluation/prompts", examples, spoken)
     aligned = track(shop, "alignment/prompts", pivot, (recipe.pivot,)) if pivot else None
     return track(shop, PROMPTS, training), held_out, aligned
 
 
-def preference_tracks(shop: Workshop, section: RewardModels) -> tuple[Track, Track]:
-    """The reward models' training and validation data; what is odd about them is said.
-
-    Raises:
-        InputError: validation prompts are among the training prompts, in any language, and nobody has allowed it.
-    """
-    training = load_preferences(shop, PREFERENCES, section.data, shop.recipe.languages, all_there=not section.translate)
-    languages = shop.recipe.languages or languages_of(training)
-    shop.speak(languages, shop.recipe.pivot)
-    if section.translate:
-        training = _translated_preferences(shop, section.translate, training)
-    if section.validation is None:
-        training, validation = split(training, section.validation_share, section.data.seed)
-        if not training or not validation:
-            raise InputError(
-                f"{section.data.path} is too small to be split: {len(training)} prompts to train on and "
-                f"{len(validation)} to validate with; set reward_models.validation_share, or give validation data"
-            )
-    else:
-        validation = load_preferences(shop, VALIDATION, section.validation, languages)
-        refuse_overlap(training, validation, allow=section.validation.allow_overlap)
-    for remark in check(training, validation).remarks():
-        shop.note(f"{section.data.path}: {remark}")
-    return track(shop, PREFERENCES, training), track(shop, VALIDATION, validation)
-
-
-def _translated_preferences(
-    shop: Workshop, section: PreferenceTranslation, examples: Sequence[Example]
-) -> list[Example]:
-    """Preference data with what the pivot's makes in the languages that lack it (translate-train).
-
-    A unit is one language beside the pivot, so a further language is translated alone.
-    """
-    model = section.model or shop.recipe.models.policy
-    assert model is not None, "the recipe is refused without either"
-    others = tuple(lang for lang in shop.languages if lang != shop.pivot)
-    options = section.options(model, others)
-    settings = {
-        **shop.identity(options, translate_preferences.VERSION),
-        "identifier": shop.identifier(options.language_check),
-    }
-
-    def work(lang: str, unit: Iterable[Example]) -> Iterator[Example]:
-        alone = options.model_copy(update={"languages": (lang,)})
-        for example in translate_preferences.translate_preferences(unit, alone, shop.context):
-            extra = {key: value for key, value in example.extra.items() if key != translate_prompts.MARK}
-            yield dataclasses.replace(example, extra=extra)
-
-    source, again = track(shop, "rewards/source", examples), options.translator.model.backend == "openai"
-    made = shop.lay(source, "rewards/source/translate", settings, work, retry=again, scope="with_pivot")
-    done = list(made.examples())
-    with shop.manifest.step("rewards/translated") as step:
-        found = translation_figures(done, options, shop.pivot)
-        step.update(figures=found)
-        counts = "; ".join(f"{lang} {found[lang]['pairs']} and {found[lang]['labels']}" for lang in others)
-        shop.note(f"Preference data translated from {shop.pivot} by {options.role}, pairs and labels: {counts}")
-    return [_standing_alone(example) for example in done]
-
-
-def load_preferences(
-    shop: Workshop, folder: str, options: PromptOptions, languages: Sequence[str], *, all_there: bool = True
-) -> list[Example]:
-    """Prompts with right and wrong answers; of the languages any that a prompt has will do.
-
-    A translated answer stands for itself here, under its own language's prompt: what it translates is left aside.
-
-    Args:
-        all_there: whether the data must have every language; what is to be made is not asked for.
-    """
-    asked = options.model_copy(update={"require": options.require or "any"})
-    context = shop.context if all_there else dataclasses.replace(shop.context, languages=())
-    found = _load(shop, folder, asked, languages if all_there else (), context=context)
-    return [_standing_alone(restricted(example, languages) if languages else example) for example in found]
-
-
-def _standing_alone(example: Example) -> Example:
-    return dataclasses.replace(example, candidates=[dataclasses.replace(c, parent=None) for c in example.candidates])
-
-
-def languages_of(examples: Iterable[Example]) -> tuple[str, ...]:
-    """The languages of the prompts, in alphabetical order."""
-    return tuple(sorted({lang for example in examples for lang in example.prompts}))
-
-
 def labelled(shop: Workshop, options: PromptOptions) -> Track:
     """The user's labelled answers as a track."""
-    return track(shop, "evaluation/labelled", _load(shop, "evaluation/labelled", options, shop.languages))
+    return track(shop, "evaluation/labelled", load(shop, "evaluation/labelled", options, shop.languages))
 
 
 def with_translated_prompts(shop: Workshop, prompts: Track) -> Track:
@@ -190,7 +102,7 @@ def training_prompts(recipe: Recipe) -> str:
     return TRANSLATED_PROMPTS if recipe.translate_prompts else PROMPTS
 
 
-def _load(
+def load(
     shop: Workshop,
     folder: str,
     options: PromptOptions,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,6 +14,7 @@ Path = tuple[str, ...]
 Tree = TypeVar("Tree", bound=BaseModel)
 
 _EXPECTED = "Input should be "
+_MAPPINGS, _LISTS = (dict, Mapping), (list, tuple, Sequence)
 
 
 def checked(model: type[Tree], values: Mapping[str, Any]) -> Tree:
@@ -93,17 +94,33 @@ def _shown(value: Any) -> str:
 
 def fields_at(model: type[BaseModel], path: Path) -> list[str]:
     """The keys that a tree knows at a path; those of every branch where it may be one of several."""
-    models = [model]
+    found: list[Any] = [model]
     for part in path:
-        if part.isdigit():  # a list's entry: the model is the list's
-            continue
-        fields = [m.model_fields[part] for m in models if part in m.model_fields]
-        models = [below for field in fields for below in _models_in(field.annotation)]
+        found = [below for annotation in found for below in _below(annotation, part)]
+    models = [m for annotation in found for m in _branches(annotation) if _is_model(m)]
     return list(dict.fromkeys(name for m in models for name in m.model_fields))
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _below(annotation: Any, part: str) -> Iterator[Any]:
+    """What may stand under a key or an index of what an annotation allows: a field, a mapping's value, an entry."""
+    for branch in _branches(annotation):
+        if _is_model(branch):
+            if part in branch.model_fields:
+                yield branch.model_fields[part].annotation
+        elif get_origin(branch) in _MAPPINGS:
+            yield get_args(branch)[1]
+        elif part.isdigit():
+            yield from get_args(branch)
+
+
+def _branches(annotation: Any) -> Iterator[Any]:
+    """What an annotation may be: of a union, however nested and annotated, each member."""
+    if _is_model(annotation) or get_origin(annotation) in (*_MAPPINGS, *_LISTS):
         yield annotation
+        return
     for inner in get_args(annotation):
-        yield from _models_in(inner)
+        yield from _branches(inner)
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from polypref import registry
 from polypref.backends.base import ModelSpec, Options, ScorerSpec, Tag
 from polypref.errors import did_you_mean
+from polypref.recipe_reward_checks import check_rewards
 from polypref.recipe_rewards import AnyReward, Judge, ModelReward, Name, Representation, RewardModels
 from polypref.recipe_sections import (
     NAME,
@@ -91,45 +92,7 @@ class Recipe(Options):
 
     @model_validator(mode="after")
     def _rewards_have_what_they_need(self) -> Recipe:
-        trained = self.reward_models.languages_of(self.languages) if self.reward_models else {}
-        if self.reward_models:
-            if not trained:
-                raise ValueError("reward_models needs languages, or sources that name some")
-            lost = {lang for langs in trained.values() for lang in langs} - {*self.languages} if self.languages else ()
-            if lost:
-                raise ValueError(f"reward_models.sources holds {min(lost)}, which is none of languages; add it")
-            if self.reward_models.train.method == "transformer" and self.reward_start is None:
-                raise ValueError("reward_models has nothing to start from; give reward_models.start or models.policy")
-        if (made := self.reward_models and self.reward_models.translate) and not (made.model or self.models.policy):
-            raise ValueError("reward_models.translate has no model; give one, or models.policy")
-        if twice := trained.keys() & self.rewards.keys():
-            raise ValueError(f"{min(twice)} stands in rewards and in reward_models; give one of them another name")
-        known = {*trained, *self.rewards}
-        if isinstance(self.reward, ModelReward):
-            if self.reward.model not in known:
-                raise ValueError(f"reward.model is {self.reward.model!r}; {did_you_mean(self.reward.model, known)}")
-            if (brought := self.rewards.get(self.reward.model)) and brought.scorer in registry.COMPARERS:
-                raise ValueError(
-                    f"reward.model is {self.reward.model}, a judge of pairs; the answers of a round need a scorer that "
-                    "gives each a number, such as judge"
-                )
-            if self.evaluate and (self.evaluate.reward_accuracy or self.evaluate.labelled):
-                raise ValueError(
-                    "evaluate.reward_accuracy and evaluate.labelled are of an implicit reward; a reward model is "
-                    "judged by the section judge, and on the models' own answers without being asked"
-                )
-        if self.judge and not known:
-            raise ValueError("judge has nothing to judge; give rewards, or reward_models to train")
-        if self.judge and (lost := [name for name in self.judge.trained_on if name not in self.rewards]):
-            raise ValueError(f"judge.trained_on names {lost[0]}; {did_you_mean(lost[0], self.rewards)}")
-        if self.judge and self.judge.training and self.reward_models:
-            raise ValueError("judge.training is given by reward_models.data already; leave it out")
-        if self.judge and self.judge.data is None and not self.reward_models:
-            raise ValueError("judge.data is missing; only a run that trains reward_models has validation data")
-        if self.representation and self.representation_base is None:
-            raise ValueError("representation has no base to hold the models against; give representation.base")
-        if self.representation and self.representation.texts is None and not (self.judge or self.reward_models):
-            raise ValueError("representation.texts is missing; give parallel prompts")
+        check_rewards(self)
         return self
 
     @model_validator(mode="after")
@@ -147,12 +110,10 @@ class Recipe(Options):
                     f"models.{role} is on a server, which can only answer, while a run also scores with it and trains "
                     "it; give a folder or a hub name here, and the server under server"
                 )
-        given = [self.policy_name] if self.models.reference is None else [self.reference_name, self.policy_name]
-        for name in given:
+        served = self.model_names
+        for name in served:
             if not re.match(NAME, name):
                 raise ValueError(f"the model's name {name!r} names a folder; write letters, digits, '.', '_', '-'")
-        made = [f"{self.name}-round-{number + 1}" for number in range(self.rounds)]
-        served = [*given, *made, *(baseline.name for baseline in self.baselines)]
         for name in self.server.serves if self.server else ():
             if name not in served:
                 raise ValueError(f"server.serves names {name!r}; {did_you_mean(name, served)}")
@@ -288,6 +249,15 @@ class Recipe(Options):
         return tuple(dict.fromkeys(value))
 
     @property
+    def model_names(self) -> list[str]:
+        """What results call the models that answer: those given, the rounds' and the baselines'."""
+        if not self.rounds and self.models == Models():
+            return []
+        given = [self.policy_name] if self.models.reference is None else [self.reference_name, self.policy_name]
+        made = [f"{self.name}-round-{number + 1}" for number in range(self.rounds)]
+        return [*given, *made, *(baseline.name for baseline in self.baselines)]
+
+    @property
     def policy_name(self) -> str:
         """What results call the policy that round 1 starts from."""
         if self.models.policy is not None:
@@ -345,7 +315,7 @@ class Recipe(Options):
         return own or self.reward_start
 
 
-_SEEDED = ("prompts", "generate", "train", "sampling", "labelled", "data", "validation", "texts")
+_SEEDED = ("prompts", "generate", "train", "sampling", "labelled", "data", "validation", "training", "texts")
 _ALWAYS = {
     "alignment": ("generate", "train"),
     "evaluate": ("sampling",),

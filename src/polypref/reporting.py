@@ -119,7 +119,7 @@ def gather(
         name=recipe.name,
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         seed=recipe.seed,
-        signature=evaluating.signature(_settings(shop), versions()["polypref"]),
+        signature=evaluating.signature(_settings(shop, found), versions()["polypref"]),
         results=_results({name: evaluation.figures() for name, evaluation in evaluations.items()}, found.figures),
         comparisons=_comparisons(shop, rounds, evaluations),
         rounds=[_round(now) for now in rounds],
@@ -145,10 +145,10 @@ def _results(of_models: Mapping[str, Any], of_rewards: Mapping[str, Any]) -> dic
     return out
 
 
-def _settings(shop: Workshop) -> dict[str, Any]:
+def _settings(shop: Workshop, found: Findings) -> dict[str, Any]:
     """What the figures' signature says, part by part."""
     recipe = shop.recipe
-    settings: dict[str, Any] = _reward_settings(recipe)
+    settings: dict[str, Any] = _reward_settings(recipe, found.rewards or {})
     if recipe.rounds:
         settings |= _round_settings(shop)
     if recipe.rounds and recipe.evaluate is not None:
@@ -162,13 +162,13 @@ def _settings(shop: Workshop) -> dict[str, Any]:
     return settings | {"seed": recipe.seed}
 
 
-def _reward_settings(recipe: Recipe) -> dict[str, Any]:
+def _reward_settings(recipe: Recipe, found: Mapping[str, Any]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if recipe.reward_models:
         train = recipe.reward_models.train
         settings |= {"rm": train.method, "rm_loss": train.loss, "rm_select": train.select}
     if recipe.judge:
-        settings["benchmark"] = recipe.judge.benchmark
+        settings |= {"benchmark": recipe.judge.benchmark, "items": recipe.judge.items, "judged": found["judged"]}
     if recipe.representation:
         shown = recipe.representation
         settings |= {"layers": shown.layers, "pooling": shown.pooling, "centre": shown.centre, "text": shown.text}
@@ -326,6 +326,8 @@ def last_pairs(folder: Path, recipe: Recipe) -> Iterator[Example]:
             track = track.over(f"round-{number}/score-{recipe.pair_layer}").over(f"round-{number}/pair")
         if track.whole():
             return track.examples()
+    if not recipe.rounds:
+        raise InputError(f"{folder} is a run without rounds, so it has no pairs; run its recipe with --set rounds=1")
     raise InputError(f"{folder} holds no pairs yet; finish it with: polypref run {folder / 'recipe.yaml'}")
 
 

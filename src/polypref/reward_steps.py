@@ -13,38 +13,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polypref import inputs, registry
+from polypref import registry
 from polypref.backends.base import ModelSpec
-from polypref.errors import InputError
+from polypref.inputs import track
+from polypref.preference_inputs import JUDGED, RewardData
 from polypref.recipe_rewards import Judge, RewardModels
-from polypref.records import Example
+from polypref.records import to_json
 from polypref.stages import judge_rewards as judging
 from polypref.stages import representation as representing
 from polypref.stages import reward_matrix, train_reward
-from polypref.stages.overlap import refuse_overlap
+from polypref.stages.prompts import restricted
 from polypref.stages.reward_baselines import fit_baselines
-from polypref.stages.reward_benchmarks import coverage, flat_rewardbench, section_scores
+from polypref.stages.reward_benchmarks import coverage, flat_rewardbench, section_figures
 from polypref.store import checkpoint
 from polypref.store.atomic import digest, write_text
 from polypref.store.shards import Track
 from polypref.workshop import NamedScorer, Workshop, keep, kept
 
-JUDGED, TRAINING = "judge/data", "judge/training"
-TEXTS = "representation/texts"
+SAMPLE = "judge/training-sample"
 
 
 @dataclass(frozen=True)
 class Rewards:
-    """Every reward of the run by its name, and the data of those that were trained.
+    """Every reward of the run by its name.
 
-    ``trained_on``: a trained model's languages. ``preferences``: the training examples, which nothing that is held out
-    may share a prompt with. ``trainings``: what each training tells of itself.
+    ``trained_on``: the languages of those that the run trained. ``trainings``: what each training tells of itself.
     """
 
     scorers: dict[str, NamedScorer]
     trained_on: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    preferences: Sequence[Example] = ()
-    validation: Track | None = None
     trainings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -61,18 +58,17 @@ class Findings:
         return self.rewards["figures"] if self.rewards else {}
 
 
-def all_rewards(shop: Workshop) -> Rewards:
+def all_rewards(shop: Workshop, data: RewardData) -> Rewards:
     """The rewards that the user brings, and those that the recipe trains."""
-    brought = {name: NamedScorer(name, spec) for name, spec in shop.recipe.rewards.items()}
+    scorers = {name: NamedScorer(name, spec) for name, spec in shop.recipe.rewards.items()}
     section = shop.recipe.reward_models
-    if section is None:
-        return Rewards(brought)
-    training, validation = inputs.preference_tracks(shop, section)
-    trained_on = section.languages_of(shop.languages)
-    scorers, trainings = dict(brought), {}
+    if section is None or data.training is None or data.validation is None:
+        return Rewards(scorers)
+    trained_on = section.languages_of(data.training.languages)
+    trainings = {}
     for name, languages in trained_on.items():
-        scorers[name], trainings[name] = _train(shop, section, name, languages, training, validation)
-    return Rewards(scorers, trained_on, list(training.examples()), validation, trainings)
+        scorers[name], trainings[name] = _train(shop, section, name, languages, data.training, data.validation)
+    return Rewards(scorers, trained_on, trainings)
 
 
 def _train(
@@ -91,7 +87,9 @@ def _train(
     )
     own, held = (dataclasses.replace(track, languages=languages) for track in (training, validation))
     target = shop.out / "rewards" / name / "checkpoint"
-    key = digest(["train_reward", shop.identity(options, train_reward.VERSION), own.content(), held.content()])
+    trainer = shop.context.open("reward_trainer", options.method).fingerprint
+    told = [shop.identity(options, train_reward.VERSION), trainer]
+    key = digest(["train_reward", *told, *([_content(track, languages)] for track in (own, held))])
     with shop.manifest.step(f"rewards/{name}") as step:
         summary = checkpoint.standing(target, key)
         step.update(worked=summary is None)
@@ -111,129 +109,148 @@ def _train(
     return NamedScorer(name, train_reward.trained_reward(options, target)), summary
 
 
-def judge(shop: Workshop, rewards: Rewards) -> Findings:
+def _content(track: Track, languages: tuple[str, ...]) -> str:
+    """What those languages hold, however the examples of others lie between theirs."""
+    parts = (restricted(example, languages) for example in track.examples())
+    return digest([digest(to_json(part)) for part in parts if part.candidates])
+
+
+def judge(shop: Workshop, data: RewardData, rewards: Rewards) -> Findings:
     """Every reward on right and wrong answers in every language, the transfer matrix, and the representation shift."""
     section = shop.recipe.judge
-    found = None if section is None else _judged(shop, section, rewards)
-    return Findings(found, _shift(shop, rewards))
+    found = None if section is None or data.judged is None else _judged(shop, section, data, data.judged, rewards)
+    return Findings(found, _shift(shop, data, rewards))
 
 
-def _judged(shop: Workshop, section: Judge, rewards: Rewards) -> dict[str, Any]:
-    examples = _training(shop, section, rewards)
-    data = _data(shop, section, rewards, examples)
-    training = _training_sample(shop, section, examples)
-    baselines = fit_baselines(examples) if examples else None
+def _judged(shop: Workshop, section: Judge, data: RewardData, judged: Track, rewards: Rewards) -> dict[str, Any]:
+    sample = _sample(shop, section, data)
+    baselines = fit_baselines(data.seen.examples()) if data.seen else None
     trained_on = {**rewards.trained_on, **section.trained_on}
-    judgements = {name: _judgement(shop, section, JUDGED, data, reward) for name, reward in rewards.scorers.items()}
+    # Of a reward that the user brings it is known what it was trained on where that is given.
+    known = rewards.trained_on if section.training is None else trained_on
+    judgements = {name: _judgement(shop, section, judged, reward) for name, reward in rewards.scorers.items()}
     figures, sections = {}, {}
     for name, judgement in judgements.items():
-        known = _on_training(shop, section, training, rewards.scorers[name], trained_on.get(name, ()))
-        figures[name] = judging.figures(judgement, pivot=shop.pivot, training=known, baselines=baselines)
+        on_training = _on_training(shop, section, sample, rewards.scorers[name], known.get(name, ()), judgement)
+        figures[name] = judging.figures(judgement, pivot=shop.pivot, training=on_training, baselines=baselines)
         if section.benchmark:
-            sections[name] = section_scores(judgement, section.benchmark)
+            sections[name] = section_figures(judgement, section.benchmark)
             for remark in coverage(judgement, section.benchmark):
                 shop.note(remark)
-        _write(shop, name, judgement, section)
-    matrix = _matrix(shop, section, judgements, trained_on)
+        _write(shop, section, rewards.scorers[name], judgement)
     return {
+        "judged": judged.content()[:8],
         "figures": figures,
         "sections": sections,
-        "matrix": matrix,
+        "matrix": _matrix(shop, section, judgements, trained_on),
         "trained_on": {name: list(languages) for name, languages in trained_on.items()},
         "trainings": rewards.trainings,
         "baselines": baselines.to_json() if baselines else None,
     }
 
 
-def _training(shop: Workshop, section: Judge, rewards: Rewards) -> Sequence[Example]:
-    """What the rewards were trained on, as far as it is known."""
-    if section.training is None:
-        return rewards.preferences
-    return inputs.load_preferences(shop, TRAINING, section.training, shop.recipe.languages)
-
-
-def _data(shop: Workshop, section: Judge, rewards: Rewards, training: Sequence[Example]) -> Track:
-    """The judged data, none of whose prompts a reward model was trained on."""
-    if section.data is None:
-        assert rewards.validation is not None, "the recipe is refused without either"
-        return rewards.validation
-    examples = inputs.load_preferences(shop, JUDGED, section.data, shop.recipe.languages)
-    if not shop.languages:
-        shop.speak(inputs.languages_of(examples), shop.recipe.pivot)
-    refuse_overlap(training, examples, allow=section.data.allow_overlap)
-    return inputs.track(shop, JUDGED, examples)
-
-
-def _training_sample(shop: Workshop, section: Judge, examples: Sequence[Example]) -> Track | None:
+def _sample(shop: Workshop, section: Judge, data: RewardData) -> Track | None:
     """Training examples, as many of each language as the gap asks for."""
+    if data.seen is None:
+        return None
     counts: Counter[str] = Counter()
     chosen = []
-    for example in examples:
-        if any(counts[lang] < section.training_limit for lang in example.prompts):
-            counts.update(list(example.prompts))
+    for example in data.seen.examples():
+        there = {candidate.lang for candidate in example.candidates}
+        if any(counts[lang] < section.training_limit for lang in there):
+            counts.update(there)
             chosen.append(example)
-    return inputs.track(shop, TRAINING, chosen) if chosen else None
+    return track(shop, SAMPLE, chosen, data.seen.languages) if chosen else None
 
 
 def _on_training(
-    shop: Workshop, section: Judge, training: Track | None, reward: NamedScorer, languages: tuple[str, ...]
+    shop: Workshop,
+    section: Judge,
+    sample: Track | None,
+    reward: NamedScorer,
+    languages: tuple[str, ...],
+    judged: judging.Judgement,
 ) -> judging.Judgement | None:
-    """What a reward makes of training data in its own languages; None where there is none of it."""
-    there = {candidate.lang for e in training.examples() for candidate in e.candidates} if training else set()
-    own = tuple(lang for lang in shop.languages if lang in languages and lang in there)
-    if training is None or not own:
+    """What a reward makes of training data in its own languages; None where there is none, or where its items are of
+    another kind than the judged ones, whose accuracies do not compare."""
+    if sample is None or reward.spec.scorer in registry.COMPARERS:
         return None
-    return _judgement(shop, section, TRAINING, dataclasses.replace(training, languages=own), reward)
+    there = {candidate.lang for example in sample.examples() for candidate in example.candidates}
+    own = tuple(lang for lang in sample.languages if lang in languages and lang in there)
+    if not own:
+        return None
+    scored = _scored(shop, SAMPLE, dataclasses.replace(sample, languages=own), reward)
+    options = _options(shop, section, reward).model_copy(update={"items": "auto"})
+    found = judging.judge(scored.examples(), options)
+    kinds = {item.kind for item in judged.items}
+    return found if {item.kind for item in found.items} == kinds else None
 
 
-def _judgement(shop: Workshop, section: Judge, folder: str, data: Track, reward: NamedScorer) -> judging.Judgement:
-    """What one reward makes of the data."""
-    name = f"{folder}/{reward.name}"
-    options = judging.JudgeOptions(
+def _options(shop: Workshop, section: Judge, reward: NamedScorer) -> judging.JudgeOptions:
+    return judging.JudgeOptions(
         score=reward.name,
         items=section.items,
         threshold=section.threshold,
         benchmark=section.benchmark,
         pivot=shop.pivot,
     )
+
+
+def _scored(shop: Workshop, folder: str, data: Track, reward: NamedScorer) -> Track:
+    return shop.scorer(data, f"{folder}/{reward.name}/score-{reward.name}", reward.options())
+
+
+def _judgement(shop: Workshop, section: Judge, data: Track, reward: NamedScorer) -> judging.Judgement:
+    """What one reward makes of the judged data."""
+    options = _options(shop, section, reward)
     if reward.spec.scorer in registry.COMPARERS:
-        return _compared(shop, name, data, reward, options)
-    track = shop.scorer(data, f"{name}/score-{reward.name}", reward.options())
-    return judging.judge(track.examples(), options)
+        return _compared(shop, f"{JUDGED}/{reward.name}", data, reward, options)
+    return judging.judge(_scored(shop, JUDGED, data, reward).examples(), options)
 
 
 def _compared(
     shop: Workshop, name: str, data: Track, reward: NamedScorer, options: judging.JudgeOptions
 ) -> judging.Judgement:
-    """The verdicts of a judge of pairs, kept shard by shard and language by language; those of units that hold a
-    failure are asked again by the next run."""
-    settings = [judging.VERSION, shop.scorer_identity(reward.options()), options.model_dump(mode="json")]
-    found = []
+    """The verdicts of a judge of pairs, kept shard by shard and language by language. Where it gave none, it is asked
+    again by the next run, about those examples alone."""
+    settings = [judging.VERSION, shop.scorer_identity(reward.options()), options.items]
+    found: list[judging.Item] = []
+    done = 0
     with shop.manifest.step(name):
         for lang in data.languages:
             for index in range(data.count):
                 path = shop.out / name / "verdicts" / lang / f"part-{index:05d}.json"
                 key = digest([settings, lang, data.inputs(lang, index)])
                 content = kept(path, key)
-                if content is None:
+                items = judging.Judgement.from_json(content).items if content else []
+                silent = {item.example for item in items if item.credit is None}
+                waiting = [e for e in data.unit(lang, index) if content is None or e.id in silent]
+                if waiting:
                     comparer = shop.context.open("comparer", reward.options())
-                    judgement = judging.judge_by_comparer(data.unit(lang, index), comparer, options)
-                    content = judgement.to_json()
-                    if all(item.credit is not None for item in judgement.items):
-                        keep(path, key, content)
-                found.append(judging.Judgement.from_json(content))
-                shop.progress(name, len(found), len(data.languages) * data.count)
+                    new = judging.judge_by_comparer(waiting, comparer, options).items
+                    items = _in_place(items, new) if content else new
+                    keep(path, key, judging.Judgement(items).to_json())
+                found += items
+                done += 1
+                shop.progress(name, done, len(data.languages) * data.count)
         shop.opener.close()
-    return judging.Judgement([item for judgement in found for item in judgement.items])
+    return judging.Judgement(found)
 
 
-def _write(shop: Workshop, name: str, judgement: judging.Judgement, section: Judge) -> None:
+def _in_place(items: Sequence[judging.Item], new: Sequence[judging.Item]) -> list[judging.Item]:
+    """The items with those of the same answers replaced by new ones."""
+    found = {(item.example, item.right_ids, item.wrong_ids): item for item in new}
+    return [found.get((item.example, item.right_ids, item.wrong_ids), item) for item in items]
+
+
+def _write(shop: Workshop, section: Judge, reward: NamedScorer, judgement: judging.Judgement) -> None:
     """Every item's result, and the flat JSON that RewardBench writes."""
-    folder = shop.out / JUDGED / name
+    folder = shop.out / JUDGED / reward.name
     items = (dataclasses.asdict(item) for item in judgement.items)
     _replace(folder / "items.jsonl", "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items))
     for lang in judgement.languages if section.benchmark else ():
-        flat = flat_rewardbench(judgement, name, lang, benchmark=section.benchmark)
+        scorer = reward.spec.scorer
+        flat = flat_rewardbench(judgement, reward.name, lang, benchmark=section.benchmark, model_type=scorer)
         _replace(folder / f"rewardbench-{lang}.json", json.dumps(flat, ensure_ascii=False, indent=2) + "\n")
 
 
@@ -266,27 +283,31 @@ def _matrix(
     return found
 
 
-def _shift(shop: Workshop, rewards: Rewards) -> dict[str, Any] | None:
-    """The representation of each reward model against its base's, on parallel texts."""
+def _shift(shop: Workshop, data: RewardData, rewards: Rewards) -> dict[str, Any] | None:
+    """The representation of each reward model against its base's, on parallel texts.
+
+    Of a run that trains reward models these; brought ones are made of other models.
+    """
     section = shop.recipe.representation
-    if section is None:
+    if section is None or data.texts is None:
         return None
-    models = {name: spec for name, reward in rewards.scorers.items() if (spec := _model(reward)) is not None}
-    if not models:
-        raise InputError("representation has no model to look into: no reward is a reward_model; leave it out")
     base = shop.recipe.representation_base
-    examples = _texts(shop, rewards)
+    names = rewards.trained_on or rewards.scorers
+    models = {n: spec for n, r in rewards.scorers.items() if n in names and (spec := _model(r)) is not None}
     options = representing.RepresentationOptions(
         **{name: getattr(section, name) for name in representing.RepresentationOptions.model_fields}
     )
+    if not options.languages:
+        options = options.model_copy(update={"languages": data.texts.languages})
     told = {name: shop.fingerprint(spec) for name, spec in models.items()}
-    settings = [shop.identity(options, representing.VERSION), told, shop.fingerprint(base) if base else None]
-    path, key = shop.out / "representation" / "shift.json", digest([settings, examples.content()])
+    settings = [shop.identity(options, representing.VERSION), told]
+    settings += [base.name, shop.fingerprint(base)] if base else []
+    path, key = shop.out / "representation" / "shift.json", digest([settings, data.texts.content()])
     with shop.manifest.step("representation") as step:
         found = kept(path, key)
         step.update(worked=found is None)
         if found is None:
-            made = representing.shift(examples.examples(), models, base, options, shop.context)
+            made = representing.shift(data.texts.examples(), models, base, options, shop.context)
             found = keep(path, key, made.to_json())
             shop.opener.close()
     return found
@@ -295,16 +316,3 @@ def _shift(shop: Workshop, rewards: Rewards) -> dict[str, Any] | None:
 def _model(reward: NamedScorer) -> ModelSpec | None:
     """What has hidden states: a reward model, or the fake that stands for one."""
     return reward.spec.model if reward.spec.scorer in ("reward_model", "fake") else None
-
-
-def _texts(shop: Workshop, rewards: Rewards) -> Track:
-    section, judge_section = shop.recipe.representation, shop.recipe.judge
-    if section is not None and section.texts is not None:
-        examples = inputs.load_preferences(shop, TEXTS, section.texts, shop.recipe.languages)
-        if not shop.languages:
-            shop.speak(inputs.languages_of(examples), shop.recipe.pivot)
-        return inputs.track(shop, TEXTS, examples)
-    if judge_section is not None and judge_section.data is not None:
-        return Track(shop.out, JUDGED, shop.languages, shop.pivot)
-    assert rewards.validation is not None, "the recipe is refused without any"
-    return rewards.validation

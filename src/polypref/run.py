@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from polypref import evaluation, imbalance_steps, inputs, reporting, reward_steps, steps
+from polypref import evaluation, imbalance_steps, inputs, preference_inputs, reporting, reward_steps, steps
 from polypref.backends.base import Progress, silent
 from polypref.errors import RecipeError, UserError
 from polypref.recipe import Recipe, as_tree
@@ -47,12 +47,16 @@ def run(
         shop = Workshop(recipe, out, manifest, progress, warn)
         try:
             write_text(out / "recipe.yaml", _yaml(as_tree(recipe)))
-            rewards = reward_steps.all_rewards(shop)
-            judged = reward_steps.judge(shop, rewards)
-            if not recipe.rounds:
+            # All data is read and checked before anything is trained.
+            data = preference_inputs.read(shop)
+            prompts, held_out, pivot_prompts = (
+                inputs.prompt_tracks(shop, data.training) if recipe.rounds else (None, None, None)
+            )
+            rewards = reward_steps.all_rewards(shop, data)
+            judged = reward_steps.judge(shop, data, rewards)
+            if prompts is None:
                 manifest.close()
                 return reporting.publish(shop, [], {}, found=judged)
-            prompts, held_out, pivot_prompts = inputs.prompt_tracks(shop, rewards.preferences)
             shop.policy = _align(shop, pivot_prompts)
             prompts = inputs.with_translated_prompts(shop, prompts)
             ids = imbalance_steps.listed_ids(shop, prompts)

@@ -217,11 +217,23 @@ def test_what_is_reloaded_scores_the_same_and_the_same_rows_write_the_same_bytes
     again, _ = trained(tmp_path / "b", pairs(40))
     assert scores(BagOfWordsScorer(ModelSpec(path=str(tmp_path / "a"))), *texts) == scores(scorer, *texts)
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert files == ["config.json", "model.safetensors", "vocabulary.json"]
+    assert files == ["README.md", "config.json", "model.safetensors", "vocabulary.json"]
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
     assert again.fingerprint == scorer.fingerprint
     other, _ = trained(tmp_path / "c", pairs(41))
     assert other.fingerprint != scorer.fingerprint
+
+
+def test_the_card_tells_the_validation_and_no_folder(tmp_path: Path) -> None:
+    _, summary = trained(tmp_path / "rm", pairs(20), pairs(4, 1))
+    card = (tmp_path / "rm" / "README.md").read_text(encoding="utf-8")
+    best = summary["validation"][summary["selected_step"] - 1]
+    told = f"accuracy {best['accuracy']:.4f}, loss {best['loss']:.4f} (n = 4 rows) at try {summary['selected_step']}"
+    assert told in card
+    assert "| English (en) | 20 |" in card
+    assert str(tmp_path) not in card
+    trained(tmp_path / "alone", points(20), options=POINTS)
+    assert "Validation: no rows" in (tmp_path / "alone" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_score_is_the_same_alone_and_in_any_batch(tmp_path: Path) -> None:

@@ -417,6 +417,12 @@ def test_a_language_model_is_no_reward_model(tiny_model: Made) -> None:
         scorer(tiny_model("Qwen3"))
 
 
+def test_a_bag_of_words_is_named_with_its_scorer(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "polypref-bag-of-words", "version": 1}')
+    with pytest.raises(ModelError, match="is a bag_of_words model, not a transformer; choose the scorer bag_of_words"):
+        scorer(tmp_path)
+
+
 def test_a_classifier_without_its_head_is_refused(tmp_path: Path) -> None:
     """transformers would draw one at random."""
     from safetensors.torch import load_file, save_file

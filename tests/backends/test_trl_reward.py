@@ -153,6 +153,9 @@ def test_the_checkpoint_is_an_ordinary_classifier_and_nothing_else_is_left(
     json.dumps(summary, allow_nan=False)
     card = (tmp_path / "README.md").read_text()
     assert "# tiny, trained with polypref" in card
+    chosen = next(point for point in summary["validation"] if point["step"] == summary["selected_step"])
+    assert f"Validation: accuracy {chosen['accuracy']:.4f}, loss {chosen['loss']:.4f} (n = 7 rows) at step" in card
+    assert "Its last 48 tokens are read: 0 of the 128 training sequences were longer." in card
     assert str(Path(start.path).parent) not in card
 
 
@@ -203,6 +206,10 @@ def test_truncation_is_applied_and_counted(start: ModelSpec, tmp_path: Path) -> 
     long = sum(len(text.split()) + 3 > 6 for text in sequences)  # and two role tokens and the end
     assert summary["truncated"]["train"] == long - 2 * sum(summary["dropped"].values())
     assert summary["max_length"] == 6
+    card = (tmp_path / "README.md").read_text()
+    assert f"{summary['truncated']['train']} of the {2 * summary['rows']} training sequences were longer" in card
+    if summary["dropped"]:
+        assert "whose two answers are equal once cut (same_after_truncation)" in card
     assert _Job(PAIRS, HELD, start, options()).max_length == 48
 
 
@@ -282,7 +289,7 @@ def test_a_new_pad_token_is_in_the_checkpoint_and_the_end_is_what_is_read(
 
 def test_an_adapter_cannot_bring_a_new_pad_token(tmp_path: Path) -> None:
     spec = without_pad(tmp_path / "tiny", 25)
-    with pytest.raises(RecipeError, match=r"no token that could be the padding.*set train\.lora\.merge"):
+    with pytest.raises(RecipeError, match=r"no token that could be the padding.*set lora\.merge"):
         run(PAIRS, spec, tmp_path / "adapter", lora=LoraOptions(r=2))
     run(PAIRS, spec, tmp_path / "merged", lora=LoraOptions(r=2, merge=True))
     assert classifier(tmp_path / "merged").config.vocab_size == 26

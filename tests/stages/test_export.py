@@ -256,15 +256,16 @@ def test_the_card_tells_languages_counts_and_settings(tmp_path: Path) -> None:
 
 
 def test_an_export_reads_back_as_preferences(tmp_path: Path) -> None:
-    """TRL's rows and LLaMA-Factory's are shapes that read_prompts knows: id, language, texts, scores and margin."""
+    """TRL's rows and LLaMA-Factory's are shapes that read_prompts knows: id, language, texts, scores and margin. A pair
+    whose rejected answer is empty is no preference to learn from, and is dropped with its reason."""
     context = Context(open=lambda role, spec: None)
     for format in ("trl", "llamafactory"):
         export(tmp_path / format, format=format)
         (back,), _ = read_prompts(PromptOptions(path=str(tmp_path / format)), context)
         assert (back.id, back.prompts) == ("1", example().prompts)
         texts = {(p.lang, back.candidate(p.chosen).text, back.candidate(p.rejected).text, p.margin) for p in back.pairs}
-        assert texts == {("es", "El Ebro", "", 2.5), ("en", "Hello", "Bye\n\n```", None)}
-        assert back.candidate(back.pairs[0].chosen).scores == {"given": 2.0}
+        assert texts == {("en", "Hello", "Bye\n\n```", None)}
+        assert [(d.lang, d.reason) for d in back.dropped] == [("es", "empty_turn")]
 
 
 # --- loading -------------------------------------------------------------------------------------------------------

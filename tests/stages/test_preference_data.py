@@ -211,13 +211,22 @@ def test_repetitions_contradictions_and_unfit_rows_are_found_across_examples() -
     unfit = example("5", ("fr", "a", "a"), ("fr", "", "b"), ("en", "a", "b"))
     found = check([first, second, third, rated, unfit]).training
     assert (found.pairs, found.labels) == ({"en": 4}, {"es": 3})
-    assert (found.repeated.counts, found.repeated.ids) == ({"en": 1, "es": 1}, ("2", "4"))
-    assert (found.contradicted.counts, found.contradicted.ids) == ({"en": 1, "es": 1}, ("3", "4"))
+    assert (found.repeated.counts, found.repeated.ids) == ({"en": 1, "es": 1}, ("2 and 1", "4"))
+    assert (found.contradicted.counts, found.contradicted.ids) == ({"en": 1, "es": 1}, ("3 and 1", "4"))
     assert (found.unfit.counts, found.unfit.ids) == ({"fr": 2}, ("5",))
     assert check([first, second, third, rated, unfit]).remarks() == [
-        "training rows say again what an earlier one says: en 1, es 1 (ids 2, 4)",
-        "training rows contradict an earlier one on the same answers: en 1, es 1 (ids 3, 4)",
+        "training rows say again what an earlier one says: en 1, es 1 (ids 2 and 1, 4)",
+        "training rows contradict an earlier one on the same answers: en 1, es 1 (ids 3 and 1, 4)",
         "training rows are left out, with two equal answers or one that says nothing: fr 2 (ids 5)",
+    ]
+
+
+def test_labels_of_one_half_are_counted_and_told() -> None:
+    found = check([example("1", labels=(("en", "a", 0.5), ("en", "b", True), ("es", "c", 0.5), ("es", "d", 0.6)))])
+    assert (found.training.labels, found.training.undecided.counts) == ({"en": 2, "es": 2}, {"en": 1, "es": 1})
+    assert found.remarks() == [
+        "training labels of 0.5, neither right nor wrong: en 1, es 1 (ids 1); they stay in the loss and are left aside "
+        "by every accuracy"
     ]
 
 

@@ -476,7 +476,7 @@ def test_what_is_not_there_is_told(tmp_path: Path) -> None:
 
 def test_everything_left_out_is_counted(tmp_path: Path) -> None:
     """By hand: ids a b c d e. en has a a(again) b c(blank) d, es has a b c e; b and d have one English text.
-    Missing are in en c (blank) and e, in es d; en alone has d, es alone c and e; complete are a and b."""
+    Missing are in en e (c is told as blank), in es d; en alone has d, es alone e; complete are a and b."""
     en = [("a", "one"), ("a", "one"), ("b", "two"), ("c", " \n"), ("d", "two")]
     lines(tmp_path / "en.jsonl", *({"id": key, "prompt": text} for key, text in en))
     lines(tmp_path / "es.jsonl", *({"id": key, "prompt": f"es {key}"} for key in "abce"))
@@ -490,14 +490,15 @@ def test_everything_left_out_is_counted(tmp_path: Path) -> None:
         ids=5,
         incomplete=3,
         read={"en": 3, "es": 4},
-        missing={"en": 2, "es": 1},
-        only={"en": 1, "es": 2},
+        missing={"en": 1, "es": 1},
+        only={"en": 1, "es": 1},
         empty={"en": 1},
         duplicates={"en": 1},
         same_text={"en": 1},
         dropped={"empty_prompt": {"en": 1}},
-        places={"empty_prompt": ("en.jsonl:4",)},
+        places={"empty_prompt": ("en.jsonl:4",), "repeated": ("en.jsonl:2",)},
     )
+    assert "rows that repeat an earlier one: en 1 (en.jsonl:2)" in summary.remarks()
     assert len(warnings) == len(summary.remarks()) == 6
     with_pivot, _ = read(tmp_path, require="pivot", pivot="es")
     assert set(with_pivot) == set("abce")

@@ -14,7 +14,8 @@ from polypref.backends.base import Context, ModelSpec
 from polypref.records import Example
 from polypref.stages import report_charts as charts
 from polypref.stages.judge_rewards import Judgement, figures
-from polypref.stages.report import ReportData, findings_of, headline_of, render, terminal_tables
+from polypref.stages.report import ReportData, _pivot_first, findings_of, headline_of, render, terminal_tables
+from polypref.stages.report_parts import parts
 from polypref.stages.report_tables import NBSP, clean
 from polypref.stages.representation import RepresentationOptions, shift
 from polypref.stages.reward_items import Item
@@ -91,10 +92,16 @@ def test_models_of_no_language_are_told_by_their_mean_accuracy() -> None:
         "judge": {"en": accuracy(0.8, 0.7, 0.9), "es": accuracy(0.6, 0.5, 0.7)},
         "rm": {"en": accuracy(0.9, 0.8, 0.95), "es": accuracy(0.7, 0.65, 0.75)},
     }
-    text = "2 reward models over 2 languages: mean accuracy from 70.0% (judge) to 80.0% (rm)."
-    assert headline_of(made(rewards={"figures": by_model})).text == text
-    one = made(rewards={"figures": {"rm": by_model["rm"]}})
-    assert headline_of(one).text == "rm: mean accuracy 80.0% over 2 languages."
+    means = {"judge": {"accuracy": 0.7, "low": 0.6, "high": 0.79}, "rm": {"accuracy": 0.8, "low": 0.75, "high": 0.84}}
+    text = "2 reward models over 2 languages: mean accuracy from 70.0% [60.0, 79.0] (judge) to 80.0% [75.0, 84.0] (rm)."
+    assert headline_of(made(rewards={"figures": by_model, "matrix": {"means": means}})).text == text
+    equal = {"means": dict.fromkeys(by_model, means["rm"])}
+    text = "2 reward models have the same mean accuracy over 2 languages: 80.0% [75.0, 84.0]."
+    assert headline_of(made(rewards={"figures": by_model, "matrix": equal})).text == text
+    alone = {"figures": {"rm": by_model["rm"]}, "matrix": {"means": {"rm": means["rm"]}}}
+    assert headline_of(made(rewards=alone)).text == "rm: mean accuracy 80.0% [75.0, 84.0] over 2 languages."
+    alone["figures"] = {"rm": {"en": by_model["rm"]["en"]}}
+    assert headline_of(made(rewards=alone)).text == "rm: accuracy 80.0% [75.0, 84.0] in English."
 
 
 def test_an_accuracy_that_reaches_down_to_the_better_baseline_is_pointed_at() -> None:
@@ -135,6 +142,22 @@ def test_the_best_source_is_told_with_how_settled_it_is() -> None:
     loose = {tag: {**found, "share_best": {found["source"]: 0.4}} for tag, found in best.items()}
     text = "rm-en has the highest accuracy in 2 of 3 languages; which one is best is not settled in any."
     assert ("plain", text) in told(made(rewards=TWO | {"matrix": {"best": loose}}))
+
+
+def test_models_that_are_equally_good_are_all_named() -> None:
+    """In en rm-en and rm-es share the first place, in es rm-es has it, in sw rm-en."""
+    reached = {"rm-en": (0.8, 0.6, 0.9), "rm-es": (0.8, 0.7, 0.5), "rm-sw": (0.5, 0.5, 0.5)}
+    cells = {name: {t: {"accuracy": a} for t, a in zip(TAGS, of, strict=True)} for name, of in reached.items()}
+    best = {
+        "en": {"source": "rm-en", "share_best": {"rm-en": 0.5, "rm-es": 0.5}},
+        "es": {"source": "rm-es", "share_best": {"rm-es": 1.0}},
+        "sw": {"source": "rm-en", "share_best": {"rm-en": 1.0}},
+    }
+    data = made(rewards=TWO | {"matrix": {"best": best, "cells": cells}})
+    text = "rm-en and rm-es each have the highest accuracy in 2 of 3 languages; which one is best is not settled in "
+    assert ("plain", f"{text}English.") in told(data)
+    assert "rm-en, rm-es" in Page(render(data)).text
+    assert "50, 50" in Page(render(data)).text
 
 
 def test_means_gaps_and_verdicts_are_told() -> None:
@@ -207,6 +230,14 @@ class Drawn:
         return [np.array([state(text, layer) for text in texts]) for layer in layers]
 
 
+SECTIONS = {
+    "Chat": {"value": 0.75, "stderr": 0.031, "n": 40},
+    "Safety": 0.5,
+    "score": {"value": 0.625, "stderr": 0.022, "n": 80},
+}
+"""A section is a figure with its error, or a share alone."""
+
+
 def run(tags: Sequence[str], sources: Sequence[str], layers: tuple[int, ...] = (-1,)) -> ReportData:
     """What a run gives: real figures, matrix and shift of made-up verdicts and states."""
     models = {f"rm-{tag}": [tag] for tag in sources} | {"rm-all": list(tags)}
@@ -221,7 +252,7 @@ def run(tags: Sequence[str], sources: Sequence[str], layers: tuple[int, ...] = (
         "figures": found,
         "trained_on": models,
         "matrix": matrix(judged, models, seed=0, resamples=50).to_json(),
-        "sections": {name: {tag: {"Chat": 0.75, "Safety": 0.5, "score": 0.625} for tag in tags} for name in models},
+        "sections": {name: dict.fromkeys(tags, SECTIONS) for name in models},
     }
     moved = shift(texts, specs, base, RepresentationOptions(layers=layers), context).to_json()
     return made(results=found, rewards=rewards, representation=moved)
@@ -257,8 +288,56 @@ def test_each_figure_stands_with_its_interval_and_its_baseline(few: ReportData) 
     assert f"{one['kappa']:.2f} ± {one['kappa_stderr']:.2f}".replace("-", "−") in text
     assert "Generalisation gap, points" in text
     assert "n = 40 prompts each." in text
-    assert "62.5" in text
+    assert "62.5 ± 2.2" in text
+    assert "75.0 ± 3.1" in text
     assert "No verdict" not in text  # every item has one
+
+
+def test_a_page_of_one_reward_names_no_best_and_no_baseline_that_is_not_there() -> None:
+    items = judgement(1, ("es", "en"), 0.7)
+    found = figures(items, pivot="en")
+    transfer = matrix({"rm": items}, {}, resamples=20).to_json()
+    page = Page(render(made(results={"rm": found}, rewards={"figures": {"rm": found}, "matrix": transfer})))
+    assert headline_of(made(rewards={"figures": {"rm": found}, "matrix": transfer})).text.startswith(
+        "rm: mean accuracy "
+    )
+    for absent in ("best", "length baseline", "majority", "orange", "dashed"):
+        assert absent not in page.text, absent
+    assert "No baselines: training data is not given (--train, or judge.training in a recipe)." in page.text
+    other = {"figures": {"rm": found}, "baselines": {"between": {}, "single": {"*": {}}, "majority": {}}}
+    assert "No baselines: the training data is of another kind" in Page(render(made(rewards=other))).text
+    assert "Wilson's" in page.text
+
+
+def test_the_pivot_comes_first() -> None:
+    items = judgement(1, ("es", "sw", "en"), 0.7)
+    data = made(rewards={"figures": {"rm": figures(items, pivot="en")}})
+    [grid] = [grid for part in parts(_pivot_first(data)) for grid in part.grids if grid.title == "Accuracy, %"]
+    assert grid.header == ["", "English", "Spanish", "Swahili"]
+
+
+def test_chance_is_drawn_where_it_is() -> None:
+    """Of one right answer among four it is a quarter: the line lies there, and no other one."""
+    quarter = {t: accuracy(0.4, 0.3, 0.5, majority_baseline=0.25) for t in ("en", "es")}
+    page = Page(render(made(rewards={"figures": {"rm": quarter}})))
+    assert "The dashed line is the majority baseline, 25.0%." in page.text
+    uneven = {"en": accuracy(0.7, 0.6, 0.8, majority_baseline=0.6), "es": accuracy(0.7, 0.6, 0.8)}
+    page = Page(render(made(rewards={"figures": {"rm": uneven}})))
+    assert "dashed" not in page.text
+    assert "majority baseline" in page.text
+
+
+def test_a_reward_without_any_verdict_is_told_and_not_drawn(few: ReportData) -> None:
+    assert few.rewards is not None
+    none = {tag: {"no_verdict": 1.0, "no_verdict_stderr": 0.0, "no_verdict_n": 40} for tag in TAGS}
+    with_silent = {**few.rewards["figures"], "mute": none}
+    data = made(rewards={**few.rewards, "figures": with_silent})
+    page = Page(render(data))
+    assert "Without any verdict, and so not here: mute." in page.text
+    assert ("watch", "mute gives no verdict on any item, and so no accuracy.") in told(data)
+    assert not any("mute" in svg["aria-label"] for svg in page.named("svg"))
+    [grid] = [grid for part in parts(data) for grid in part.grids if grid.title.startswith("No verdict")]
+    assert [row[0].text for row in grid.rows] == ["mute"]
 
 
 def test_the_shift_says_what_it_is_of(few: ReportData) -> None:
@@ -287,7 +366,7 @@ def test_a_shift_alone_and_a_judgement_alone_have_their_sections(few: ReportData
     bare = Page(render(made(rewards={"figures": {"rm": {"en": {"accuracy": 0.5}}}})))
     assert [section["id"] for section in bare.named("section")] == ["transfer", "beside", "how"]
     nothing = made(rewards={"figures": {"rm": {"en": {"no_verdict": 1.0, "no_verdict_n": 3}}}})
-    assert "gives no verdict on 100.0% of the items in English" in Page(render(nothing)).text
+    assert "rm gives no verdict on any item, and so no accuracy." in Page(render(nothing)).text
 
 
 def test_what_the_models_did_not_move_is_said_to_be_unshown() -> None:
@@ -337,6 +416,7 @@ def test_a_heat_map_prints_every_value_and_frames_the_best() -> None:
     assert len(framed) == 2
     assert sum("stroke-dasharray" in path and 'stroke-dasharray=""' not in path for path in framed) == 1
     fills = [charts.LOW, charts.HIGH]
+    assert "Lightest: 50.0, the lowest value here. Darkest: 70.0, the highest." in svg
     for fill in fills:
         assert "#" + "".join(f"{part:02x}" for part in fill) in svg  # the lowest and the highest value
 

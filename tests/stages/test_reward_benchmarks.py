@@ -19,6 +19,7 @@ from polypref.stages.reward_benchmarks import (
     coverage,
     flat_rewardbench,
     multilingual_average,
+    section_figures,
     section_scores,
     ties_score,
 )
@@ -180,6 +181,55 @@ def test_a_tie_is_lost_where_the_benchmark_has_it_so():
     assert found == {"Safety": pytest.approx((136 * 0.5 + 100 * 0.5) / 236)}
 
 
+def named(subset, right, n):
+    return [pair(subset, 1 if i < right else -1, name=f"{subset}/{i}") for i in range(n)]
+
+
+def test_a_section_has_the_error_of_a_weighted_mean_of_its_subsets():
+    """Of 4 examples 3 and of 5 one are right: s² = ¾·¼/3 = 1/16 and ⅕·⅘/4 = 1/25, weighed 100 and 250 of 350; of the
+    mean of sections the same once more."""
+    items = [*named("refusals-offensive", 3, 4), *named("xstest-should-respond", 1, 5)]
+    found = section_figures(Judgement(items), "rewardbench")["en"]["Safety"]
+    variance = (100 / 350) ** 2 / 16 + (250 / 350) ** 2 / 25
+    assert found == {
+        "value": pytest.approx((100 * 0.75 + 250 * 0.2) / 350),
+        "stderr": pytest.approx(math.sqrt(variance)),
+        "n": 9,
+    }
+    parts = Judgement([*named("reasoning", 3, 4), *named("chat", 1, 5)])
+    score = section_figures(parts, "mm_eval")["en"]["score"]
+    assert (score["stderr"], score["n"]) == (pytest.approx(math.sqrt(1 / 16 + 1 / 25) / 2), 9)
+
+
+def test_items_of_one_example_move_together():
+    """Twice the same four items are four clusters: the error is that of one each."""
+    once = named("donotanswer", 3, 4)
+    twice = section_figures(Judgement([*once, *once]), "rewardbench")["en"]["Safety"]
+    assert (twice["stderr"], twice["n"]) == (pytest.approx(1 / 4), 4)
+
+
+def test_a_subset_of_one_example_tells_no_error():
+    items = [*named("reasoning", 3, 4), *named("chat", 1, 1)]
+    found = section_figures(Judgement(items), "mm_eval")["en"]
+    assert (found["Chat"]["stderr"], found["Chat"]["n"]) == (None, 1)
+    assert (found["score"]["stderr"], found["score"]["n"]) == (None, 5)
+    assert found["Reasoning"]["stderr"] == pytest.approx(1 / 4)
+
+
+def test_the_error_of_ties_is_the_jackknifes_over_twins():
+    """Two twins, the first as good as can be and the second all wrong: 1 + .01·tanh 2 and .01·tanh(−1/1 − 1), each the
+    score without the other, and of two √(½·2·(½ Δ)²) = ½ Δ."""
+    items = [
+        *(group("Ties", [5], [1, 0], "ref:1"), group("Ties", [5, 4], [1, 0], "tied:1")),
+        *(group("Ties", [0], [1, 0], "ref:2"), group("Ties", [1, 0], [1, 0], "tied:2")),
+    ]
+    found = section_figures(Judgement(items), "rewardbench2")["en"]["Ties"]
+    apart = (1 + 0.01 * math.tanh(2)) - 0.01 * math.tanh(-2)
+    assert found == {"value": pytest.approx(ties_score(items)), "stderr": pytest.approx(apart / 2), "n": 2}
+    one = section_figures(Judgement(items[:2]), "rewardbench2")["en"]["Ties"]
+    assert (one["stderr"], one["n"]) == (None, 1)
+
+
 def test_prior_sets_count_half_a_section_when_they_are_asked_for():
     """Four sections at 2 and the mean of the prior sets, ¾ and ¼, at 1, as on RewardBench's first leaderboard."""
     prior = [*share("anthropic_helpful", 3, 4), *share("shp", 1, 4)]
@@ -192,10 +242,14 @@ def test_prior_sets_count_half_a_section_when_they_are_asked_for():
 
 
 def test_the_flat_file_is_as_rewardbench_writes_it():
-    found = flat_rewardbench(Judgement(beaver()), "PKU-Alignment/beaver-7b-v1.0-cost")
+    told = {"model_type": "Seq. Classifier", "chat_template": "tokenizer"}
+    found = flat_rewardbench(Judgement(beaver()), "PKU-Alignment/beaver-7b-v1.0-cost", **told)
     head = {"model": "PKU-Alignment/beaver-7b-v1.0-cost", "model_type": "Seq. Classifier", "chat_template": "tokenizer"}
     assert found == head | {subset: pytest.approx(right / n) for subset, (right, n) in BEAVER.items()}
     assert found["donotanswer"] == pytest.approx(0.8235294117647058)
+    bare = flat_rewardbench(Judgement(beaver()), "m")
+    assert (bare["model_type"], bare["chat_template"]) == (None, None)
+    assert list(bare)[3:] == sorted(BEAVER)
 
 
 def test_the_flat_file_is_of_one_language_with_subsets():

@@ -68,11 +68,35 @@ def test_the_lead_over_a_targets_own_model_is_paired():
 
 
 def test_a_model_of_several_languages_is_at_home_in_all_of_them():
-    """rm-both was trained on en and es and has no cell off the diagonal there; nor does it count as a target's own."""
-    found = matrix({**TWO, "rm-both": TWO["rm-en"]}, {**OWN, "rm-both": ("en", "es")})
-    assert found.diagonal_mean.value == pytest.approx((0.75 + 0.75 + 0.75 + 0.5) / 4)
-    assert found.off_diagonal_mean.value == 0.375
+    """rm-both was trained on en and es and has no cell off the diagonal there, so that it is in neither mean; nor does
+    it count as a target's own. Where de is judged too, it has 1 there and its cells are ¾, ½ and 1."""
+    own = {**OWN, "rm-both": ("en", "es")}
+    found = matrix({**TWO, "rm-both": TWO["rm-en"]}, own)
+    assert (found.diagonal_mean.value, found.off_diagonal_mean.value) == (0.75, 0.375)
     assert "rm-both" not in found.against_own
+    more = Judgement([*TWO["rm-en"].items, item(0, "de", 1.0)])
+    found = matrix({**TWO, "rm-both": more}, own)
+    assert found.diagonal_mean.value == pytest.approx((0.75 + 0.75 + 0.75 + 0.5) / 4)
+    assert found.off_diagonal_mean.value == pytest.approx((0.5 + 0.25 + 1) / 3)
+
+
+def test_the_two_means_are_of_the_same_models():
+    """Without another language than those of its training a model has nothing to be compared with."""
+    found = matrix({"rm-both": TWO["rm-en"]}, {"rm-both": ("en", "es")})
+    assert (found.diagonal_mean, found.off_diagonal_mean) == (None, None)
+
+
+def test_the_mean_of_a_source_is_over_the_targets_that_all_have():
+    """rm-en has ¾ on en and ½ on es. A source without any verdict takes no target away, one that was not judged on en
+    does."""
+    silent = Judgement([item("9", "en", None)])
+    found = matrix({**TWO, "silent": silent}, OWN).means
+    assert {name: one.value for name, one in found.items()} == {"rm-en": 0.625, "rm-es": 0.5}
+    assert found["rm-en"] == mean_of_means({t: {i.example: i.credit for i in TWO["rm-en"].of(t)} for t in ("en", "es")})
+    partial = {"rm-en": TWO["rm-en"], "rm-es": Judgement(TWO["rm-es"].of("es"))}
+    assert {name: one.value for name, one in matrix(partial, OWN).means.items()} == {"rm-en": 0.5, "rm-es": 0.75}
+    apart = {"rm-en": Judgement(TWO["rm-en"].of("en")), "rm-es": Judgement(TWO["rm-es"].of("es"))}
+    assert matrix(apart, OWN).means == {}
 
 
 def test_a_model_off_the_shelf_is_in_neither_mean():
@@ -120,6 +144,7 @@ def test_a_cell_that_was_not_judged_is_left_out():
     assert set(found.cells["rm-es"]) == {"es"}
     assert found.share_best["en"] == {"rm-en": 1.0}
     assert found.off_diagonal_mean.value == 0.5
+    assert found.diagonal_mean.value == 0.75  # rm-en's alone: rm-es has nothing off the diagonal
 
 
 def test_a_matrix_is_written_and_read():
@@ -181,4 +206,6 @@ def test_neither_the_order_of_items_nor_the_names_of_languages_matter(models, ra
     for target, shares in found.share_best.items():
         assert again.share_best[names[target]] == pytest.approx(shares)
         assert sum(shares.values()) == pytest.approx(1)
-    assert again.diagonal_mean.value == pytest.approx(found.diagonal_mean.value)
+    assert (again.diagonal_mean is None) == (found.diagonal_mean is None)
+    if found.diagonal_mean:
+        assert again.diagonal_mean.value == pytest.approx(found.diagonal_mean.value)

@@ -129,9 +129,9 @@ def test_validation_without_a_training_language_is_told() -> None:
 
 
 def test_data_of_the_other_loss_is_refused_with_the_fix() -> None:
-    with pytest.raises(InputError, match=r"labels but no pair; set train\.loss to pointwise"):
+    with pytest.raises(InputError, match=r"labels but no pair; set loss to pointwise"):
         train([LABELLED])
-    with pytest.raises(InputError, match=r"pairs but no label; set train\.loss to bradley_terry"):
+    with pytest.raises(InputError, match=r"pairs but no label; set loss to bradley_terry"):
         train([BOTH], loss="pointwise")
 
 
@@ -178,6 +178,15 @@ def test_options_that_do_not_fit_together_are_refused() -> None:
             TrainRewardOptions(**wrong)
     with pytest.raises(ValidationError, match="micro_batch_size 3 does not divide batch_size 8"):
         TrainRewardOptions(batch_size=8, micro_batch_size=3)
+
+
+def test_a_bag_of_words_is_refused_to_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    TrainRewardOptions(method="bag_of_words")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    TrainRewardOptions(start=START)
+    with pytest.raises(ValidationError, match="bag_of_words is trained in one process"):
+        TrainRewardOptions(method="bag_of_words")
 
 
 def test_a_template_is_known_by_what_its_file_says(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ import numpy as np
 
 from polypref.backends.base import Judged, ModelSpec, Progress
 from polypref.backends.fingerprints import fingerprint
+from polypref.backends.model_card import bag_of_words_card
 from polypref.backends.reward_training import PairRow, PointRow, RewardRow, RewardTrainOptions
 from polypref.errors import InputError, ModelError, RecipeError
 
@@ -89,7 +90,7 @@ class BagOfWordsTrainer:
             progress("train", step, len(strengths))
         best = min(range(len(fits)), key=lambda k: _rank(judged[k], options.select)) if chooses else 0
         _write(folder, terms, fits[best], options.loss)
-        return {
+        summary = {
             "rows": len(rows),
             "validation_rows": len(validation),
             "steps": len(strengths),
@@ -104,6 +105,8 @@ class BagOfWordsTrainer:
             "pad_token": None,
             "C": strengths[best],
         }
+        (folder / "README.md").write_text(bag_of_words_card(options, summary), encoding="utf-8")
+        return summary
 
 
 class BagOfWordsScorer:
@@ -126,6 +129,15 @@ class BagOfWordsScorer:
         if not answers:
             return []
         return [float(reward) for reward in self._fit.rewards(self._terms.vectors([a.text for a in answers]))]
+
+
+def is_bag_of_words(folder: Path) -> bool:
+    """Whether a bag-of-words reward model lies there, whole or not."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("model_type") == MODEL_TYPE
 
 
 # --- terms ---------------------------------------------------------------------------------------------------------

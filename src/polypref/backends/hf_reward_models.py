@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
+from polypref.backends.bag_of_words import is_bag_of_words
 from polypref.backends.base import ModelSpec
 from polypref.backends.hf_files import first_line, load_weights, quiet, source
 from polypref.backends.hf_heads import body, close, vocabulary
@@ -62,9 +63,11 @@ def open_reward_model(spec: ModelSpec) -> RewardModel:
     """Open a reward model, or find its weights open already; ``close_models`` lets go of it.
 
     Raises:
-        ModelError: nothing is there under that name, its files are no safetensors checkpoint of a sequence classifier,
-            or the adapter does not fit or brings no head where the base has none.
+        ModelError: nothing is there under that name, its files are no safetensors checkpoint of a sequence classifier
+            (a bag of words, say), or the adapter does not fit or brings no head where the base has none.
     """
+    if is_bag_of_words(Path(spec.path).expanduser()):
+        raise ModelError(f"{spec.path} is a bag_of_words model, not a transformer; choose the scorer bag_of_words")
     found = Opening.of(spec)
     config = _config(found.spec)
     saved = tuple(getattr(found.config, "modules_to_save", None) or ())

@@ -164,6 +164,6 @@ def use_template(start: ModelSpec, tokenizer: PreTrainedTokenizerBase, template:
         tokenizer.chat_template = template
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
-            f"{start.path} has no chat template, as most base models; set train.chat_template to a Jinja file, such as "
+            f"{start.path} has no chat template, as most base models; set chat_template to a Jinja file, such as "
             "the chat_template.jinja of the instruction-tuned model beside it, or start from that model"
         )

@@ -95,7 +95,7 @@ def template_text(path: str) -> str:
     try:
         return Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"train.chat_template {path} cannot be read ({error}); give a Jinja file") from None
+        raise RecipeError(f"chat_template {path} cannot be read ({error}); give a Jinja file") from None
 
 
 ADAPTER_NOTE = "reward_model.json"

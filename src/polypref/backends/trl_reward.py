@@ -89,7 +89,7 @@ class _Job:
         if options.lora is not None and not self.merged and grows(self.config, self.tokenizer):
             raise RecipeError(
                 f"{start.path} has no token that could be the padding, and an adapter cannot bring the new one's "
-                "embedding; set train.lora.merge, or leave train.lora out"
+                "embedding; set lora.merge, or leave lora out"
             )
         window = getattr(self.config.get_text_config(), "max_position_embeddings", None) or options.max_length
         self.max_length = min(options.max_length, window)

@@ -56,7 +56,7 @@ def tokenise(
         if not isinstance(row, kind):
             raise InputError(
                 f"row {row.id!r} is {'a pair' if isinstance(row, PairRow) else 'a labelled answer'}, which the loss "
-                f"{options.loss} cannot use; set train.loss to "
+                f"{options.loss} cannot use; set loss to "
                 f"{'bradley_terry' if isinstance(row, PairRow) else 'pointwise'}"
             )
         prompt = template.prompt_ids(row.messages)

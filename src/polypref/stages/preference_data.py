@@ -202,7 +202,8 @@ def _groups(examples: Sequence[Example]) -> list[list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How often something stands in the rows of each language, in how many examples, and the ids of the first."""
+    """How often something stands in the rows of each language, in how many examples, and the ids of the first, each
+    with that of the example it is compared with (``2 and 1``) where that is another."""
 
     counts: dict[str, int] = field(default_factory=dict)
     examples: int = 0
@@ -220,13 +221,14 @@ class Found:
 class RowCounts:
     """What one side holds, by language. ``repeated`` rows say again what one before them says of the same answers to
     the same prompt; ``contradicted`` rows say another thing of them; ``unfit`` rows have two equal answers, or one that
-    says nothing, and count for nothing else."""
+    says nothing, and count for nothing else; ``undecided`` labels are ½."""
 
     pairs: dict[str, int]
     labels: dict[str, int]
     repeated: Found
     contradicted: Found
     unfit: Found
+    undecided: Found
 
     @property
     def languages(self) -> frozenset[str]:
@@ -252,6 +254,11 @@ class PreferenceSummary:
                 "rows are left out, with two equal answers or one that says nothing": side.unfit,
             }
             said += [f"{name} {what}: {where}" for what, where in found.items() if where]
+            if side.undecided:
+                said.append(
+                    f"{name} labels of 0.5, neither right nor wrong: {side.undecided}; they stay in the loss and are "
+                    "left aside by every accuracy"
+                )
         if self.leaks:
             ids = sorted(self.leaks.train_ids)
             more = ", …" if len(ids) > SHOWN else ""
@@ -276,10 +283,11 @@ def check(training: Iterable[Example], validation: Iterable[Example] = ()) -> Pr
 
 def _counted(examples: Sequence[Example]) -> RowCounts:
     counts: dict[str, Counter[str]] = {_PAIRS: Counter(), _LABELS: Counter()}
-    said: dict[tuple[object, ...], set[object]] = defaultdict(set)
+    said: dict[tuple[object, ...], dict[object, str]] = defaultdict(dict)
     repeated: dict[str, list[str]] = defaultdict(list)
     contradicted: dict[str, list[str]] = defaultdict(list)
     unfit: dict[str, list[str]] = defaultdict(list)
+    undecided: dict[str, list[str]] = defaultdict(list)
     for example in examples:
         prompts = {tag: said_in(prompt) for tag, prompt in plain(example).prompts.items()}
         for row in _rows(example):
@@ -287,14 +295,20 @@ def _counted(examples: Sequence[Example]) -> RowCounts:
                 unfit[row.lang].append(example.id)
                 continue
             counts[row.place[1]][row.lang] += 1
+            if row.place[1] == _LABELS and row.verdict == 0.5:
+                undecided[row.lang].append(example.id)
             before = said[row.lang, prompts.get(row.lang), *sorted(row.answers)]
             if row.verdict in before:
-                repeated[row.lang].append(example.id)
+                repeated[row.lang].append(_both(example.id, before[row.verdict]))
             elif before:
-                contradicted[row.lang].append(example.id)
-            before.add(row.verdict)
+                contradicted[row.lang].append(_both(example.id, next(iter(before.values()))))
+            before.setdefault(row.verdict, example.id)
     pairs, labels = (dict(sorted(by.items())) for by in counts.values())
-    return RowCounts(pairs, labels, _found(repeated), _found(contradicted), _found(unfit))
+    return RowCounts(pairs, labels, *map(_found, (repeated, contradicted, unfit, undecided)))
+
+
+def _both(later: str, earlier: str) -> str:
+    return later if later == earlier else f"{later} and {earlier}"
 
 
 def _found(ids: Mapping[str, Sequence[str]]) -> Found:

@@ -317,7 +317,8 @@ def _json(path: Path) -> Iterator[tuple[str, Any]]:
             if escapes:
                 json.dumps(value, ensure_ascii=False).encode()  # an escaped lone surrogate cannot be written back
         except json.JSONDecodeError as error:
-            raise InputError(f"{path.name}:{error.lineno}: not JSON ({error.msg}); a .json file is one list") from None
+            problem = f"{error.msg.removesuffix(' at')} at column {error.colno}"
+            raise InputError(f"{path.name}:{error.lineno}: not JSON ({problem}); a .json file is one list") from None
         except UnicodeEncodeError:
             raise InputError(f"{where}: a lone surrogate (\\ud800 to \\udfff) is no text; remove it") from None
         except (ValueError, RecursionError) as error:
@@ -363,5 +364,6 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
 def need(row: Row, key: str, where: str) -> Any:
     """The value of a key that must be there."""
     if key not in row:
-        raise InputError(f"{where}: {key} is missing; {did_you_mean(key, row)}")
+        hint = did_you_mean(key, row)
+        raise InputError(f"{where}: {key} is missing; {hint.replace('known: ', 'the row has: ', 1)}")
     return row[key]

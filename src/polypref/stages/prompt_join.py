@@ -13,6 +13,7 @@ from polypref.stages.prompt_rows import Entry
 
 DUPLICATE = "duplicate"
 EMPTY = "empty_prompt"
+REPEATED = "repeated"
 PLACES = 3
 _SINGLE = frozenset({"category", "gold", "task"})
 _WIRE_KEYS = frozenset({"id", "prompts", "candidates", "pairs", "dropped"}) | _SINGLE
@@ -33,8 +34,8 @@ class _Joined:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """The examples by id; by language how many rows said again what stood before; by reason of a drop where its first
-    ``PLACES`` rows stand."""
+    """The examples by id; by language how many rows said again what stood before; by reason of a drop, and
+    for those (``REPEATED``), where the first ``PLACES`` rows stand."""
 
     examples: list[Example]
     duplicates: Counter[str] = field(default_factory=Counter)
@@ -70,6 +71,7 @@ def join(found: Iterable[Entry], *, by_position: bool = False, gold_key: str | N
                 )
             if first != entry.where and not _new(example, entry):
                 duplicates[entry.lang] += 1
+                places[REPEATED] = (*places.get(REPEATED, ()), entry.where)[:PLACES]
                 continue
             if first != entry.where and len(entry.labelled) > 1:
                 raise InputError(

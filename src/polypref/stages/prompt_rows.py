@@ -104,6 +104,8 @@ class Fields:
         if self.language is None:
             return self.lang or ""
         found = need(row, self.language, where)
+        if not isinstance(found, str):
+            raise InputError(f"{where}: {self.language} is {shown(found)}; it must be a language, such as es")
         try:
             tag = languages.normalise(found)
         except InputError as error:

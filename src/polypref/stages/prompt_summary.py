@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from polypref.records import Example, dumps
-from polypref.stages.prompt_join import EMPTY, Join
+from polypref.stages.prompt_join import EMPTY, REPEATED, Join
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +15,12 @@ class PromptSummary:
     """What was read. Counts by language are over the ids of all languages, before ``require`` and ``limit``.
 
     ``examples`` are given back, with ``pairs`` and ``labels``; ``ids`` were found; ``read`` has the prompts of each
-    language, ``missing`` the ids without one, ``only`` the ids that one language alone has, ``empty`` the blank
-    prompts, ``duplicates`` the rows that say again what stood before, ``same_text`` the prompts whose text another id
-    has too, ``incomplete`` the examples left out by ``require`` (``all``, ``pivot`` or ``any``), ``dropped`` the drops
-    by reason and language, ``places`` the first rows (``file:line``) of each reason, ``ignored`` the data files left
-    aside, ``id_field`` the field that ids follow where they alone name more than one item, ``assumed`` the language of
-    rows that tell none.
+    language, ``missing`` the ids without one, ``only`` the ids that one language alone has (both without those that a
+    drop explains), ``empty`` the blank prompts, ``duplicates`` the rows that say again what stood before, ``same_text``
+    the prompts whose text another id has too, ``incomplete`` the examples left out by ``require`` (``all``, ``pivot``
+    or ``any``), ``dropped`` the drops by reason and language, ``places`` the first rows (``file:line``) of each reason
+    and of the repeated, ``ignored`` the data files left aside, ``id_field`` the field that ids follow where they alone
+    name more than one item, ``assumed`` the language of rows that tell none.
     """
 
     shape: str
@@ -44,20 +44,17 @@ class PromptSummary:
     assumed: str | None = None
 
     def remarks(self) -> list[str]:
-        """One sentence for everything that is not as it should be."""
+        """One sentence for everything that is not as it should be. Answers need no prompt in every language."""
+        alone = self.require == "any" and bool(self.pairs or self.labels)
         counts = {
-            "ids without a prompt": self.missing,
-            "ids that one language alone has": self.only,
-            "empty prompts": self.empty,
-            "rows that repeat an earlier one": self.duplicates,
-            "prompts with the text of another id": self.same_text,
+            "ids without a prompt": ({} if alone else self.missing, ""),
+            "ids that one language alone has": ({} if alone else self.only, ""),
+            "empty prompts": (self.empty, self._at(EMPTY, self.empty)),
+            "rows that repeat an earlier one": (self.duplicates, self._at(REPEATED, self.duplicates)),
+            "prompts with the text of another id": (self.same_text, ""),
         }
-        said = [
-            f"{what}: {_told(by)}{self._at(EMPTY) if what == 'empty prompts' else ''}"
-            for what, by in counts.items()
-            if by
-        ]
-        said += [f"dropped, {why}: {_told(by)}{self._at(why)}" for why, by in self.dropped.items() if why != EMPTY]
+        said = [f"{what}: {_told(by)}{where}" for what, (by, where) in counts.items() if by]
+        said += [f"dropped, {why}: {_told(by)}{self._at(why, by)}" for why, by in self.dropped.items() if why != EMPTY]
         if self.incomplete and self.require != "any":
             others = "pivot or any" if self.require == "all" else "any"
             said.append(
@@ -72,10 +69,10 @@ class PromptSummary:
             said.append(f"files left aside: {', '.join(self.ignored)}")
         return said
 
-    def _at(self, reason: str) -> str:
-        """Where the first rows of a reason stand, in brackets."""
+    def _at(self, reason: str, by: Mapping[str, int]) -> str:
+        """Where the first of a reason's rows stand, in brackets."""
         places = self.places.get(reason, ())
-        more = sum(self.dropped.get(reason, {}).values()) > len(places)
+        more = sum(by.values()) > len(places)
         return f" ({', '.join(places)}{', …' if more else ''})" if places else ""
 
 
@@ -89,7 +86,15 @@ def summarise(
     """The counts of what was joined, over the languages that were chosen. Where nothing is parallel, an id that one
     language alone has is as it should be."""
     read = Counter(tag for example in examples for tag in example.prompts)
-    only = Counter(next(iter(e.prompts)) for e in examples if len(e.prompts) == 1 and len(chosen) > 1)
+    gone = [{d.lang for d in e.dropped if d.stage == "prompts"} - set(e.prompts) for e in examples]
+    missing = Counter(
+        tag for e, dropped in zip(examples, gone, strict=True) for tag in {*chosen} - {*e.prompts} - dropped
+    )
+    only = Counter(
+        next(iter(e.prompts))
+        for e, dropped in zip(examples, gone, strict=True)
+        if len(e.prompts) == 1 and not dropped and len(chosen) > 1
+    )
     texts = Counter((tag, dumps({"prompt": prompt})) for example in examples for tag, prompt in example.prompts.items())
     same = Counter(dict.fromkeys(chosen, 0))
     for (tag, _), count in texts.items():
@@ -110,11 +115,11 @@ def summarise(
         ids=len(examples),
         incomplete=len(examples) - kept,
         read=plain(read),
-        missing=plain(Counter({tag: len(examples) - read[tag] for tag in chosen})) if parallel else {},
+        missing=plain(missing) if parallel else {},
         only=plain(only) if parallel else {},
         empty=plain(dropped.get(EMPTY, Counter())),
         duplicates=plain(joined.duplicates),
         same_text=plain(same),
         dropped={reason: plain(counts) for reason, counts in dropped.items()},
-        places={reason: places for reason, places in joined.places.items() if reason in dropped},
+        places={reason: places for reason, places in joined.places.items() if reason in dropped or reason == REPEATED},
     )

@@ -19,7 +19,7 @@ from polypref.stages.report_words import Finding, findings, headline, whole_way
 if TYPE_CHECKING:
     from rich.table import Table
 
-VERSION: int = 4
+VERSION: int = 5
 
 SECRET = re.compile(r"(^|_)(api_key|secret|password|passwd|access_token|hf_token|auth|authorization)$", re.IGNORECASE)
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
@@ -59,8 +59,10 @@ class ReportData:
     ``dominance``: ``Dominance.to_json()`` of the language that leads. ``unseen``: languages that are evaluated and that
     no training prompt was in.
     ``rewards``: reward models that were judged: ``{"figures": {model: {language: {metric: v, metric_stderr,
-    metric_n}}}, "matrix": Matrix.to_json(), "sections": {model: {language: {section: share}}}, "trained_on": {model:
-    [language]}}``, of which all but the figures may be missing. ``representation``: ``Shift.to_json()``.
+    metric_n}}}, "matrix": Matrix.to_json(), "sections": {model: {language: {section: {"value", "stderr", "n"}}}},
+    "trained_on": {model: [language]}, "baselines": Baselines.to_json()}``, of which all but the figures may be missing;
+    a section may be a share alone. ``representation``: ``Shift.to_json()``.
+    The page has the pivot of ``config`` before the other languages, in whatever order they come.
     """
 
     name: str
@@ -89,6 +91,7 @@ def render(data: ReportData) -> str:
     def shown(value: Any) -> Any:
         return value if isinstance(value, Markup) or not isinstance(value, str) else tables.clean(value)
 
+    data = _pivot_first(data)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("polypref.stages", "templates"),
         autoescape=True,
@@ -118,12 +121,14 @@ def render(data: ReportData) -> str:
 
 def headline_of(data: ReportData) -> Finding:
     """The run in one sentence: what the training of a policy brought, else what its reward models do."""
+    data = _pivot_first(data)
     rewards = None if whole_way(data.comparisons) else reward_headline(data)
     return rewards or headline(data.results, data.comparisons)
 
 
 def findings_of(data: ReportData) -> list[Finding]:
     """What the page says in sentences under its headline."""
+    data = _pivot_first(data)
     first = headline_of(data)
     trained = {"": data.config, **{str(b["name"]): b for b in data.config.get("baselines") or ()}}
     told = findings(
@@ -146,6 +151,7 @@ def terminal_tables(data: ReportData) -> list[Table]:
     from rich.text import Text
 
     out = []
+    data = _pivot_first(data)
     for grid in (grid.settled() for part in parts(data, draw=False) for grid in part.grids if not part.folded):
         table = Table(title=Text(grid.title), caption=Text(grid.note) if grid.note else None, box=box.SIMPLE_HEAD)
         for index, name in enumerate(grid.header):
@@ -162,6 +168,27 @@ def direction(tag: str) -> str:
         return "rtl" if languages.right_to_left(languages.normalise(tag)) else "auto"
     except InputError:
         return "auto"
+
+
+def _pivot_first(data: ReportData) -> ReportData:
+    """The same with the pivot before the other languages wherever they are keys."""
+    pivot = data.config.get("pivot")
+
+    def led(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: led(value[key]) for key in sorted(value, key=lambda key: key != pivot)}
+        return [led(one) for one in value] if isinstance(value, list | tuple) else value
+
+    shift = data.representation
+    return replace(
+        data,
+        results=led(data.results),
+        comparisons=led(data.comparisons),
+        rounds=led(data.rounds),
+        samples=sorted(data.samples, key=lambda sample: sample.lang != pivot),
+        rewards=led(data.rewards),
+        representation=shift and {**shift, "tags": sorted(shift["tags"], key=lambda tag: tag != pivot)},
+    )
 
 
 # --- values ----------------------------------------------------------------------------------------------------------

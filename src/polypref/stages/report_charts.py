@@ -135,7 +135,8 @@ def dumbbells(
 def heat_map(
     tiles: Sequence[Tile], *, alt: str, rows: Sequence[str], columns: Sequence[str], width: int = MAP_WIDTH
 ) -> str:
-    """Values printed in tiles, darker where they are higher. An empty name among the rows or columns is a gap.
+    """Values printed in tiles, darker where they are higher, which a line below them says. An empty name among the rows
+    or columns is a gap.
 
     A tile that is not there stays blank.
     """
@@ -155,7 +156,18 @@ def heat_map(
     for framed_too, weight in (("!=", "bold"), ("==", "normal")):
         written = base.transform_filter(f"datum.frame {framed_too} ''").mark_text(fontSize=size, fontWeight=weight)
         layers.append(written.encode(text="text:N", color=altair.Color("ink:N", scale=None, legend=None)))
-    return _svg(altair.layer(*layers).properties(width=width, height=TILE_HEIGHT * len(rows)), alt)
+    chart = altair.layer(*layers).properties(width=width, height=TILE_HEIGHT * len(rows), title=_scale(tiles))
+    return _svg(chart, alt)
+
+
+def _scale(tiles: Sequence[Tile]) -> Any:
+    """What light and dark mean."""
+    import altair
+
+    low, high = (end(tiles, key=lambda tile: tile.value).text for end in (min, max))
+    text = f"Lightest: {low}, the lowest value here. Darkest: {high}, the highest."
+    look = {"fontSize": 12, "fontWeight": "normal", "color": MUTED}
+    return altair.TitleParams(text, orient="bottom", anchor="start", frame="group", offset=12, **look)
 
 
 def _tile(tile: Tile) -> dict[str, Any]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 ACCURACY, KAPPA, GAP = "accuracy", "kappa", "generalisation_gap"
 BASELINES = ("length_baseline", "majority_baseline")
+EQUAL = 1e-12
+"""Means of the same credits in another order differ by no more."""
 SETTLED = 0.95
 """Share of resamples in which the best source must be the best, to be called so without a doubt."""
 
@@ -25,14 +27,20 @@ class Judged:
     figures: Mapping[str, tables.Figures]
     trained_on: Mapping[str, list[str]]
     matrix: Mapping[str, Any]
-    sections: Mapping[str, Mapping[str, Mapping[str, float]]]
+    sections: Mapping[str, Mapping[str, Mapping[str, Estimate]]]
+    fitted: bool
+    """Whether there was training data to fit baselines to."""
 
     @classmethod
     def of(cls, data: ReportData) -> Judged:
         """Of a run without reward models everything is empty."""
         found = data.rewards or {}
-        parts = ("trained_on", "matrix", "sections")
-        return cls(found.get("figures") or {}, *(found.get(part) or {} for part in parts))
+        sections = {
+            model: {tag: {name: _section(one) for name, one in of.items()} for tag, of in by.items()}
+            for model, by in (found.get("sections") or {}).items()
+        }
+        figures, trained_on, matrix = (found.get(part) or {} for part in ("figures", "trained_on", "matrix"))
+        return cls(figures, trained_on, matrix, sections, bool(found.get("baselines")))
 
     @property
     def tags(self) -> list[str]:
@@ -43,6 +51,16 @@ class Judged:
     def metrics(self) -> set[str]:
         """All that was measured of the models."""
         return {metric for by in self.figures.values() for figures in by.values() for metric in figures}
+
+    @property
+    def judging(self) -> list[str]:
+        """The models that reached a verdict in some language."""
+        return [model for model, by in self.figures.items() if any(f.get(ACCURACY) is not None for f in by.values())]
+
+    @property
+    def silent(self) -> list[str]:
+        """The models that reached none."""
+        return [model for model in self.figures if model not in self.judging]
 
     def told(self, model: str) -> str:
         """A model with the languages that it was trained on."""
@@ -76,10 +94,16 @@ class Judged:
         baseline, ends = self.better_baseline(model, tag), self.interval(model, tag)
         return None if baseline is None or ends is None else ends[0] > baseline[1]
 
-    def best(self, tag: str) -> tuple[str, float] | None:
-        """The best model of a language, and in which share of the resamples it is the best."""
+    def best(self, tag: str) -> dict[str, float]:
+        """The best model of a language, or all that are equally good, and in which share of the resamples each is the
+        best. One model alone is not the best of anything."""
         found = (self.matrix.get("best") or {}).get(tag)
-        return None if not found else (found["source"], float(found["share_best"].get(found["source"], 0.0)))
+        if not found or len(self.judging) < 2:
+            return {}
+        first, cells = found["source"], self.matrix.get("cells") or {}
+        reached = {model: float(row[tag]["accuracy"]) for model, row in cells.items() if tag in row}
+        best = [model for model, value in reached.items() if abs(value - reached[first]) < EQUAL] or [first]
+        return {model: float(found["share_best"].get(model, 0.0)) for model in best}
 
 
 def interval(figures: Mapping[str, float | int | None]) -> tuple[float, float] | None:
@@ -95,6 +119,11 @@ def interval(figures: Mapping[str, float | int | None]) -> tuple[float, float] |
 def estimate_of(found: Mapping[str, Any]) -> Estimate:
     """A mean of the matrix."""
     return Estimate(float(found["value"]), found.get("stderr"), int(found.get("n") or 0))
+
+
+def _section(found: float | Mapping[str, Any]) -> Estimate:
+    """A section's figure; a share alone has no error."""
+    return estimate_of(found) if isinstance(found, Mapping) else Estimate(float(found), None, 0)
 
 
 def on_answers(results: Mapping[str, tables.Figures], model: str) -> list[str]:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 from polypref.maths.stats import Estimate
 from polypref.stages import report_tables as tables
 from polypref.stages.report_imbalance import pivot_of
-from polypref.stages.report_judged import ACCURACY, GAP, SETTLED, Judged, estimate_of, on_answers
+from polypref.stages.report_judged import (
+    ACCURACY,
+    BASELINES,
+    EQUAL,
+    GAP,
+    SETTLED,
+    Judged,
+    estimate_of,
+    on_answers,
+)
 from polypref.stages.report_words import Finding, listed
 from polypref.stages.representation import CKA, RATIO_CHANGE, Shift
 
@@ -32,20 +41,29 @@ def reward_headline(data: ReportData) -> Finding | None:
     against = _against_own(data, judged)
     if against:
         return against[0]
-    tags = [tag for tag in judged.tags if all(ACCURACY in by.get(tag, {}) for by in judged.figures.values())]
-    over = f"{len(tags)} language{'s' * (len(tags) != 1)}"
-    means = {
-        model: sum(float(by[tag][ACCURACY] or 0.0) for tag in tags) / len(tags)
-        for model, by in judged.figures.items()
-        if tags
-    }
+    means = judged.matrix.get("means") or {}
     if not means:
-        return Finding("plain", f"{len(judged.figures)} reward models were judged.")
-    low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
-    if low == high:
-        return Finding("plain", f"{judged.told(high)}: mean accuracy {_percent(means[high])} over {over}.")
-    text = f"{len(means)} reward models over {over}: mean accuracy from {_percent(means[low])} ({judged.told(low)}) "
-    return Finding("plain", text + f"to {_percent(means[high])} ({judged.told(high)}).")
+        return Finding(
+            "plain", f"{len(judged.figures)} reward model{'s were' if len(judged.figures) > 1 else ' was'} judged."
+        )
+    tags = [
+        tag for tag in judged.tags if all(ACCURACY in judged.figures.get(model, {}).get(tag, {}) for model in means)
+    ]
+    over = f"over {len(tags)} languages" if len(tags) > 1 else f"in {listed(tags)}"
+    what = "mean accuracy" if len(tags) > 1 else "accuracy"
+    low, high = (end(means, key=lambda model: float(means[model][ACCURACY])) for end in (min, max))
+    if len(means) == 1:
+        return Finding("plain", f"{judged.told(high)}: {what} {_within(means[high])} {over}.")
+    if means[high][ACCURACY] - means[low][ACCURACY] < EQUAL:
+        return Finding("plain", f"{len(means)} reward models have the same {what} {over}: {_within(means[high])}.")
+    text = f"{len(means)} reward models {over}: {what} from {_within(means[low])} ({judged.told(low)}) "
+    return Finding("plain", text + f"to {_within(means[high])} ({judged.told(high)}).")
+
+
+def _within(found: Mapping[str, float]) -> str:
+    """An accuracy of the matrix with its interval."""
+    low, high = (tables.number(found[end], True) for end in ("low", "high"))
+    return f"{_percent(found[ACCURACY])} [{low}, {high}]"
 
 
 def reward_findings(data: ReportData) -> list[Finding]:
@@ -93,17 +111,25 @@ def _across(judged: Judged) -> list[Finding]:
         ends = estimate_of(found).interval()
         within = f" [{tables.number(ends[0], True)}, {tables.number(ends[1], True)}]" if ends else ""
         told.append(_percent(found["value"]) + within)
-    text = f"In the language of their training the models are right in {told[0]}, in others in {told[1]}."
+    whose, who = "their", "the models are"
+    if len(judged.judging) == 1:
+        whose, who = "its", f"{tables.name_of(judged.judging[0])} is"
+    text = f"In the language of {whose} training {who} right in {told[0]}, in others in {told[1]}."
     return [Finding("plain", text)]
 
 
 def _best(judged: Judged) -> list[Finding]:
     found = {tag: best for tag in judged.tags if (best := judged.best(tag))}
-    if not found or len(judged.figures) < 2:
+    if not found:
         return []
-    [(model, often), *_] = Counter(model for model, _ in found.values()).most_common(1)
-    open_ = [tag for tag, (_, share) in found.items() if share < SETTLED]
-    text = f"{tables.name_of(model)} has the highest accuracy in {often} of {len(found)} languages"
+    counts = Counter(model for best in found.values() for model in best)
+    often = max(counts.values())
+    first = [model for model, count in counts.items() if count == often]
+    open_ = [tag for tag, best in found.items() if max(best.values()) < SETTLED]
+    where = f"{often} of {len(found)} languages"
+    text = f"{tables.name_of(first[0])} has the highest accuracy in {where}"
+    if len(first) > 1:
+        text = f"{listed(first, tables.name_of)} each have the highest accuracy in {where}"
     if not open_:
         return [Finding("plain", f"{text}; each best one is settled, in at least {SETTLED:.0%} of the resamples.")]
     few = len(open_) <= NAMED and len(open_) < len(found)
@@ -124,8 +150,9 @@ def _baselines(judged: Judged) -> list[Finding]:
             clear.append(tables.name_of(model))
     out = []
     if below:
-        text = "Accuracy is not shown to be above the length and majority baselines: "
-        out.append(Finding("watch", f"{text}{_grouped(below)}."))
+        names = [name.removesuffix("_baseline") for name in BASELINES if judged.baseline(name)]
+        what = f"{listed(names, str)} baseline{'s' * (len(names) > 1)}"
+        out.append(Finding("watch", f"Accuracy is not shown to be above the {what}: {_grouped(below)}."))
     if clear:
         verb = "is" if len(clear) == 1 else "are"
         out.append(
@@ -165,7 +192,12 @@ def _grouped(models: Mapping[str, list[str]]) -> str:
 def _verdicts(judged: Judged) -> list[Finding]:
     told = {"no_verdict": "gives no verdict on", "flip_rate": "contradicts itself when the order is swapped on"}
     out = []
-    for model, by_language in judged.figures.items():
+    if judged.silent:
+        names = listed(judged.silent, tables.name_of)
+        verb = "gives" if len(judged.silent) == 1 else "give"
+        out.append(Finding("watch", f"{names} {verb} no verdict on any item, and so no accuracy."))
+    for model in judged.judging:
+        by_language = judged.figures[model]
         for metric, what in told.items():
             often = {tag: f[metric] or 0.0 for tag, f in by_language.items() if (f.get(metric) or 0.0) > OFTEN}
             if often:

@@ -246,14 +246,15 @@ def lines_grid(title: str, lines: Sequence[tuple[str, Figures, str]], name: Name
     grid = Grid(title + (", %" if all(share.values()) else ""), ["", *map(name, tags)])
     for line, by_language, metric in lines:
         unit = share[metric]
-        cells = [_cell(estimate(by_language.get(tag, {}), metric), unit, places[unit]) for tag in tags]
+        cells = [cell_of(estimate(by_language.get(tag, {}), metric), unit, places[unit]) for tag in tags]
         if any(cell.text != NOTHING for cell in cells):
             percent = ", %" if unit and not all(share.values()) else ""
             grid.rows.append([Cell(name_of(line) + percent), *cells])
     return grid
 
 
-def _cell(found: Estimate | None, share: bool, places: int, counted: bool = True) -> Cell:
+def cell_of(found: Estimate | None, share: bool, places: int, counted: bool = True) -> Cell:
+    """A figure ± its standard error, and its n."""
     if found is None:
         return Cell(NOTHING)
     text = number(found.value, share, places=places)
@@ -344,7 +345,7 @@ def _stage_cell(figures: Mapping[str, Any], metric: str, share: bool, places: in
     if isinstance(value, int):
         return Cell(f"{value:,}")
     stderr = figures.get(f"{metric}_stderr")
-    return _cell(Estimate(value, stderr if _is_number(stderr) else None, 0), share, places, counted=False)
+    return cell_of(Estimate(value, stderr if _is_number(stderr) else None, 0), share, places, counted=False)
 
 
 def _is_number(value: Any) -> bool:

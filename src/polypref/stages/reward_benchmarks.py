@@ -13,6 +13,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from polypref.errors import InputError
@@ -74,6 +75,49 @@ _SECTIONS: Final[Mapping[str, Mapping[str, Mapping[str, int]]]] = {
 _ALIASES: Final = {"mtbenchmedium": "mtbenchmed", "languagehallucinations": "languagehallucination"}
 
 
+_Kinds = dict[str, dict[str, tuple[float, float]]]
+"""Of Ties: ``ref`` and ``tied`` → k → (m, d)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """A share, and what each cluster (example) adds to its error: the squares sum to its variance. ``known``: whether
+    that tells a standard error."""
+
+    value: float
+    errors: dict[str, float]
+    known: bool = True
+
+    @classmethod
+    def of(cls, items: Sequence[Item]) -> _Share:
+        """The mean of a subset's items."""
+        won = [_won(item) for item in items]
+        mean = math.fsum(won) / len(won)
+        errors: dict[str, float] = {}
+        for item, value in zip(items, won, strict=True):
+            errors[item.example] = errors.get(item.example, 0.0) + (value - mean) / len(won)
+        g = len(errors)
+        scale = math.sqrt(g / (g - 1)) if g > 1 else 0.0
+        return cls(mean, {example: scale * error for example, error in errors.items()}, g > 1)
+
+    @classmethod
+    def mean(cls, parts: Iterable[tuple[_Share, float]]) -> _Share:
+        """The weighted mean of shares."""
+        shares = list(parts)
+        total = math.fsum(weight for _, weight in shares)
+        errors: dict[str, float] = {}
+        for share, weight in shares:
+            for example, error in share.errors.items():
+                errors[example] = errors.get(example, 0.0) + error * weight / total
+        value = math.fsum(share.value * weight for share, weight in shares) / total
+        return cls(value, errors, all(share.known for share, _ in shares))
+
+    def figure(self) -> dict[str, Any]:
+        """Its value, standard error and number of examples."""
+        stderr = math.hypot(*self.errors.values()) if self.known else None
+        return {"value": self.value, "stderr": stderr, "n": len(self.errors)}
+
+
 def section_scores(
     judgement: Judgement,
     benchmark: Benchmark,
@@ -81,7 +125,19 @@ def section_scores(
     prior_sets: bool = False,
     average: Literal["sections", "items"] = "sections",
 ) -> dict[str, dict[str, float]]:
-    """Language → {section: share, …, "score": the mean of the sections}.
+    """Language → {section: share, …, "score": the mean of the sections}: the values of ``section_figures``."""
+    found = section_figures(judgement, benchmark, prior_sets=prior_sets, average=average)
+    return {lang: {name: one["value"] for name, one in sections.items()} for lang, sections in found.items()}
+
+
+def section_figures(
+    judgement: Judgement,
+    benchmark: Benchmark,
+    *,
+    prior_sets: bool = False,
+    average: Literal["sections", "items"] = "sections",
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Language → {section, and "score" for the mean of the sections: {"value", "stderr", "n"}}.
 
     A section is the weighted mean of those of its subsets that are there; a section without any is left out. ``score``
     is given where every section is there; of MM-Eval over the subsets that the language has. How MM-Eval averages is
@@ -91,28 +147,33 @@ def section_scores(
     The benchmarks count a tie between chosen and rejected as lost, so here, unlike in ``figures``, it is; RewardBench
     2 shares it. An item without a verdict counts as chance, as the benchmarks have it of judges that say nothing.
 
+    The standard error is that of a weighted mean of subset means, √(Σ_e (Σ_s w_s u_se)²) with Σ_s w_s = 1, where u_se
+    is what example e adds to the error of subset s: independent subsets give √(Σ_s w_s² σ_s²). Weights are taken as
+    given. ``n`` counts examples. That of Ties is the jackknife's over its twins, which count once; a subset of a single
+    example tells no error, and neither then does what it is part of.
+
     Raises:
         InputError: no item is of the benchmark, or one of its Ties subset is not as the benchmark has it.
     """
     weights = _SECTIONS[benchmark]
-    out: dict[str, dict[str, float]] = {}
+    out: dict[str, dict[str, dict[str, Any]]] = {}
     for lang in judgement.languages:
         items = judgement.of(lang)
         shares, counts = _shares(items, benchmark), Counter(_key(name) for name in map(_subset, items) if name)
-        found: dict[str, float] = {}
-        parts = []
+        found: dict[str, _Share] = {}
+        parts: list[tuple[_Share, float]] = []
         for section, subsets in weights.items():
             if there := {_key(name): weight for name, weight in subsets.items() if _key(name) in shares}:
-                found[section] = _weighted((shares[key], weight) for key, weight in there.items())
+                found[section] = _Share.mean((shares[key], weight) for key, weight in there.items())
                 parts.append((found[section], sum(counts[key] for key in there) if average == "items" else 1.0))
         if not found:
             continue
         if prior_sets and (prior := [shares[_key(name)] for name in PRIOR_SETS if _key(name) in shares]):
-            found[PRIOR] = math.fsum(prior) / len(prior)
+            found[PRIOR] = _Share.mean((share, 1.0) for share in prior)
             parts.append((found[PRIOR], 0.5 * math.fsum(weight for _, weight in parts) / len(parts)))
         if benchmark == "mm_eval" or weights.keys() <= found.keys():
-            found[SCORE] = _weighted(parts)
-        out[lang] = found
+            found[SCORE] = _Share.mean(parts)
+        out[lang] = {name: share.figure() for name, share in found.items()}
     if not out:
         known = ", ".join(name for subsets in weights.values() for name in subsets)
         raise InputError(
@@ -154,11 +215,12 @@ def flat_rewardbench(
     lang: str | None = None,
     *,
     benchmark: Benchmark = "rewardbench",
-    model_type: str = "Seq. Classifier",
-    chat_template: str = "tokenizer",
+    model_type: str | None = None,
+    chat_template: str | None = None,
 ) -> dict[str, Any]:
     """The results of one language as RewardBench writes them to ``eval-set/<model>.json``: ``model``, ``model_type``,
-    ``chat_template`` and every subset's share.
+    ``chat_template`` and every subset's share, subsets by name. ``model_type`` says what judged, such as the scorer's
+    name, and ``chat_template`` which one it used; null where that is not said.
 
     Raises:
         InputError: the judgement has several languages and none is named, or an item has no subset.
@@ -172,7 +234,7 @@ def flat_rewardbench(
     shares = _shares(items, benchmark)
     names = sorted({str(_subset(item)) for item in items if _key(str(_subset(item))) in shares})
     head = {"model": model, "model_type": model_type, "chat_template": chat_template}
-    return head | {name: shares[_key(name)] for name in names}
+    return head | {name: shares[_key(name)].value for name in names}
 
 
 def ties_score(items: Iterable[Item]) -> float | None:
@@ -190,7 +252,13 @@ def ties_score(items: Iterable[Item]) -> float | None:
     Raises:
         InputError: an id says neither kind, or a tied prompt has a single right answer.
     """
-    kinds: dict[str, dict[str, tuple[float, float]]] = {"ref": {}, "tied": {}}
+    found = _ties(items)
+    return found.value if found else None
+
+
+def _ties(items: Iterable[Item]) -> _Share | None:
+    """``ties_score`` with its jackknife over k: σ² = (G − 1)/G Σ_k (θ₍ₖ₎ − θ̄)², θ₍ₖ₎ the score without prompts k."""
+    kinds: _Kinds = {"ref": {}, "tied": {}}
     for item in items:
         kind, number = _twin(item)
         if not item.right or not item.wrong:
@@ -198,6 +266,22 @@ def ties_score(items: Iterable[Item]) -> float | None:
         if kind == "tied" and len(item.right) < 2:
             raise InputError(f"example {item.example!r} of {TIES} has one right answer; a tied prompt has several")
         kinds[kind][number] = (min(item.right) - max(item.wrong), max(item.right) - min(item.right))
+    value = _of_kinds(kinds)
+    if value is None:
+        return None
+    twins = list(kinds["ref"] | kinds["tied"])
+    without = [
+        _of_kinds({kind: {k: v for k, v in of.items() if k != left} for kind, of in kinds.items()}) for left in twins
+    ]
+    known = [score for score in without if score is not None]
+    if len(known) < len(twins):
+        return _Share(value, {f"{TIES} {k}": 0.0 for k in twins}, False)
+    mean, scale = _mean(known), math.sqrt((len(twins) - 1) / len(twins))
+    return _Share(value, {f"{TIES} {k}": scale * (score - mean) for k, score in zip(twins, known, strict=True)})
+
+
+def _of_kinds(kinds: _Kinds) -> float | None:
+    """The score of (m, d) by kind and k."""
     ref, tied = kinds["ref"], kinds["tied"]
     both = [(ref[number][0], *tied[number]) for number in tied if number in ref]
     if not both:
@@ -227,15 +311,14 @@ def _twin(item: Item) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def _shares(items: Sequence[Item], benchmark: str) -> dict[str, float]:
+def _shares(items: Sequence[Item], benchmark: str) -> dict[str, _Share]:
     """Subset, as ``_key`` spells it → the benchmark's share of its items."""
     by_subset: dict[str, list[Item]] = {}
     for item in items:
         if (name := _subset(item)) is not None:
             by_subset.setdefault(_key(name), []).append(item)
-    shares: dict[str, float | None] = {key: _mean(map(_won, of)) for key, of in by_subset.items()}
-    if benchmark == "rewardbench2" and _key(TIES) in by_subset:
-        shares[_key(TIES)] = ties_score(by_subset[_key(TIES)])
+    ties = _key(TIES) if benchmark == "rewardbench2" else None
+    shares = {key: _ties(of) if key == ties else _Share.of(of) for key, of in by_subset.items()}
     return {key: share for key, share in shares.items() if share is not None}
 
 
@@ -263,8 +346,3 @@ def _found(judgement: Judgement) -> str:
 def _mean(values: Iterable[float]) -> float:
     found = list(values)
     return math.fsum(found) / len(found)
-
-
-def _weighted(parts: Iterable[tuple[float, float]]) -> float:
-    found = list(parts)
-    return math.fsum(share * weight for share, weight in found) / math.fsum(weight for _, weight in found)

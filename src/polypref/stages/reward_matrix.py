@@ -18,7 +18,7 @@ from polypref.errors import InputError
 from polypref.maths.stats import Estimate
 from polypref.stages.judge_rewards import Judgement, share_interval
 
-VERSION: int = 1
+VERSION: int = 2
 
 _CHUNK = 100
 """Resamples that are in memory at once."""
@@ -30,12 +30,13 @@ Array = NDArray[np.float64]
 class Matrix:
     """Accuracies of sources (models) on targets (languages).
 
-    ``cells``: source → target → accuracy. ``diagonal_mean`` is over the cells whose target the source was trained on,
-    ``off_diagonal_mean`` over the others; None where there is none. ``against_own``: how much a source is ahead of the
-    target's own model (the first that was trained on it alone), on average over the targets that it was not trained on
-    and that have one. ``best_source``:
-    target → the source of the highest accuracy; ``share_best``: target → source → in what share of the resamples it
-    was the best one, those that are equally good sharing it.
+    ``cells``: source → target → accuracy. ``means``: source → its mean over the targets that all sources have, sources
+    without a verdict left aside. ``diagonal_mean`` is over the cells whose target the source was trained on,
+    ``off_diagonal_mean`` over the others, both of the sources that have cells of either kind, so that the same models
+    are compared; None where there is none. ``against_own``: how much a source is ahead of the target's own model (the
+    first that was trained on it alone), on average over the targets that it was not trained on and that have one.
+    ``best_source``: target → the source of the highest accuracy, of equal ones the first; ``share_best``: target →
+    source → in what share of the resamples it was the best one, those that are equally good sharing it.
     """
 
     sources: list[str]
@@ -44,6 +45,7 @@ class Matrix:
     cells: dict[str, dict[str, Estimate]]
     diagonal_mean: Estimate | None
     off_diagonal_mean: Estimate | None
+    means: dict[str, Estimate] = field(default_factory=dict)
     against_own: dict[str, Estimate] = field(default_factory=dict)
     best_source: dict[str, str] = field(default_factory=dict)
     share_best: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -58,6 +60,7 @@ class Matrix:
             "targets": self.targets,
             "trained_on": self.trained_on,
             "cells": {s: {t: _cell(cell) for t, cell in row.items()} for s, row in self.cells.items()},
+            "means": {source: _cell(estimate) for source, estimate in self.means.items()},
             "diagonal_mean": _plain(self.diagonal_mean),
             "off_diagonal_mean": _plain(self.off_diagonal_mean),
             "against_own": {source: _plain(estimate) for source, estimate in self.against_own.items()},
@@ -79,6 +82,7 @@ class Matrix:
                 s: {t: e for t, cell in row.items() if (e := estimate(cell, "accuracy"))}
                 for s, row in value["cells"].items()
             },
+            means={s: e for s, found in value["means"].items() if (e := estimate(found, "accuracy"))},
             diagonal_mean=estimate(value["diagonal_mean"]),
             off_diagonal_mean=estimate(value["off_diagonal_mean"]),
             against_own={s: e for s, found in value["against_own"].items() if (e := estimate(found))},
@@ -106,8 +110,8 @@ def matrix(
 ) -> Matrix:
     """The matrix of models that judged the same examples. Items without a verdict are left out of their cell.
 
-    A model that ``trained_on`` does not name, such as one off the shelf, has no language of its own: its cells are in
-    neither mean.
+    A model that ``trained_on`` does not name, such as one off the shelf, has no language of its own: its cells are on
+    neither side of the diagonal. So are those of a model that was trained on every target.
 
     Raises:
         InputError: there is no model, or none of them reached a verdict.
@@ -115,8 +119,11 @@ def matrix(
     tables = _Tables.of(judgements)
     own = {source: list(trained_on.get(source, ())) for source in tables.sources}
     there = {(s, t) for s, t in np.argwhere(tables.items.sum(axis=0) > 0).tolist()}
-    names = [(s, t, tables.targets[t] in own[tables.sources[s]]) for s, t in sorted(there)]
-    known = [(s, t, mine) for s, t, mine in names if own[tables.sources[s]]]
+    judging = sorted({s for s, _ in there})
+    common = [t for t in range(len(tables.targets)) if all((s, t) in there for s in judging)]
+    diagonal = {(s, t) for s, t in there if tables.targets[t] in own[tables.sources[s]]}
+    others = {(s, t) for s, t in there - diagonal if own[tables.sources[s]]}
+    both = {s for s, _ in diagonal} & {s for s, _ in others}
     shares = tables.share_best(seed, resamples)
     accuracy = tables.accuracy()
     best = {t: int(np.nanargmax(accuracy[:, t])) for t in sorted({t for _, t in there})}
@@ -128,8 +135,9 @@ def matrix(
             source: {target: tables.mean([(s, t)]) for t, target in enumerate(tables.targets) if (s, t) in there}
             for s, source in enumerate(tables.sources)
         },
-        diagonal_mean=tables.mean_or_none([(s, t) for s, t, mine in known if mine]),
-        off_diagonal_mean=tables.mean_or_none([(s, t) for s, t, mine in known if not mine]),
+        means={tables.sources[s]: tables.mean([(s, t) for t in common]) for s in judging if common},
+        diagonal_mean=tables.mean_or_none([(s, t) for s, t in sorted(diagonal) if s in both]),
+        off_diagonal_mean=tables.mean_or_none([(s, t) for s, t in sorted(others) if s in both]),
         against_own=_against_own(tables, own, there),
         best_source={tables.targets[t]: tables.sources[s] for t, s in best.items()},
         share_best={

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from polypref.backends.base import Context, ModelSpec, ScorerSpec, Tag
 from polypref.backends.reward_training import PairRow, PointRow, RewardRow, RewardTrainer, RewardTrainOptions
@@ -30,6 +31,13 @@ class TrainRewardOptions(RewardTrainOptions):
     mix: Mix = Field(
         "natural", description="of several languages: natural takes all rows, even as many of each, or weights"
     )
+
+    @model_validator(mode="after")
+    def _one_process(self) -> TrainRewardOptions:
+        """Here and not in the trainer: nothing has been made yet, by any of the processes."""
+        if self.method == "bag_of_words" and int(os.environ.get("WORLD_SIZE") or 1) > 1:
+            raise ValueError("bag_of_words is trained in one process; start it without accelerate launch")
+        return self
 
     @property
     def trainer(self) -> RewardTrainOptions:
@@ -94,13 +102,13 @@ def _fitting(examples: Iterable[Example], options: TrainRewardOptions) -> list[E
     labels = any(candidate.label is not None for example in examples for candidate in example.candidates)
     if options.loss == "bradley_terry":
         if labels and not pairs:
-            raise InputError("the data has labels but no pair; set train.loss to pointwise, or give pairs")
+            raise InputError("the data has labels but no pair; set loss to pointwise, or give pairs")
         return [
             replace(example, candidates=[replace(candidate, label=None) for candidate in example.candidates])
             for example in examples
         ]
     if pairs and not labels:
-        raise InputError("the data has pairs but no label; set train.loss to bradley_terry, or give labelled answers")
+        raise InputError("the data has pairs but no label; set loss to bradley_terry, or give labelled answers")
     return [replace(example, pairs=[]) for example in examples]
 
 

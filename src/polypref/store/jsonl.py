@@ -36,7 +36,8 @@ def parse_line(raw: bytes, where: str) -> Any:
     except UnicodeEncodeError:
         raise InputError(f"{where}: a lone surrogate (\\ud800 to \\udfff) is no text; remove it") from None
     except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON ({error.msg} at column {error.colno}); write one object a line") from None
+        problem = f"{error.msg.removesuffix(' at')} at column {error.colno}"
+        raise InputError(f"{where}: not JSON ({problem}); write one object a line") from None
     except ValueError as error:
         raise InputError(f"{where}: {error}; write a finite number or leave the field out") from None
     except RecursionError:
