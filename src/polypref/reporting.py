@@ -139,9 +139,9 @@ def _results(of_models: Mapping[str, Any], of_rewards: Mapping[str, Any]) -> dic
     """Step → language → figures; a reward may have both its own and those on the models' answers."""
     out = {name: dict(figures) for name, figures in of_models.items()}
     for name, by_language in of_rewards.items():
-        mine = out.setdefault(name, {})
-        for lang, figures in by_language.items():
-            mine[lang] = {**mine.get(lang, {}), **figures}
+        mine = out.get(name, {})
+        out[name] = {lang: {**mine.get(lang, {}), **figures} for lang, figures in by_language.items()}
+        out[name] |= {lang: figures for lang, figures in mine.items() if lang not in by_language}
     return out
 
 
