@@ -194,7 +194,7 @@ def test_a_vocabulary_grows_only_where_it_must_and_never_shrinks(before: int, af
 def test_a_base_model_needs_a_template() -> None:
     tokenizer = tokenizer_of(WORDS)
     tokenizer.chat_template = None
-    with pytest.raises(ModelError, match=r"base has no chat template.*set train\.chat_template to a Jinja file"):
+    with pytest.raises(ModelError, match=r"base has no chat template.*set chat_template to a Jinja file"):
         use_template(ModelSpec(path="base"), tokenizer, None)
     use_template(ModelSpec(path="base"), tokenizer, TEMPLATE)
     assert tokenizer.chat_template == TEMPLATE

@@ -103,7 +103,7 @@ def test_a_labelled_answer_is_one_sequence(template: PromptTemplate) -> None:
 
 
 def test_rows_of_the_other_kind_are_refused_with_the_loss_they_need(template: PromptTemplate) -> None:
-    with pytest.raises(InputError, match=r"'q' is a labelled answer.*set train\.loss to pointwise"):
+    with pytest.raises(InputError, match=r"'q' is a labelled answer.*set loss to pointwise"):
         read([POINT], template)
-    with pytest.raises(InputError, match=r"'p' is a pair.*set train\.loss to bradley_terry"):
+    with pytest.raises(InputError, match=r"'p' is a pair.*set loss to bradley_terry"):
         read([PAIR], template, loss="pointwise")
