@@ -245,7 +245,10 @@ def test_the_recipes_of_the_pages_are_valid(block: Block, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "page",
-    [ROOT / "CONTRIBUTING.md", *(DOCS / f"{name}.md" for name in ("methods", "commands", "judging", "rewards"))],
+    [
+        ROOT / "CONTRIBUTING.md",
+        *(DOCS / f"{name}.md" for name in ("methods", "commands", "judging", "rewards", "diagnoses", "best-of-n")),
+    ],
     ids=named,
 )
 def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:

@@ -12,7 +12,17 @@ from typing import Annotated, Any
 
 import typer
 
-from polypref import cli_dominant, cli_pair, cli_preferences, cli_rewards, cli_stages, cli_translate
+from polypref import (
+    cli_best_of_n,
+    cli_diagnoses,
+    cli_dominant,
+    cli_pair,
+    cli_preferences,
+    cli_rewards,
+    cli_stages,
+    cli_translate,
+    cli_typology,
+)
 from polypref.cli_terminal import Terminal, say
 from polypref.errors import PolyprefError, UserError, did_you_mean
 
@@ -186,7 +196,10 @@ cli_stages.add_to(app)
 cli_pair.add_to(cli_stages.pair)
 cli_translate.add_to(app)
 cli_dominant.add_to(cli_stages.evaluate)
+cli_typology.add_to(cli_stages.evaluate)
+cli_diagnoses.add_to(cli_stages.evaluate)
 cli_rewards.add_to()
+cli_best_of_n.add_to(app)
 cli_preferences.add_to(app)
 
 
