@@ -262,6 +262,34 @@ def test_a_judge_that_was_silent_is_asked_again_about_those_answers_alone(tmp_pa
     assert not written(before, stamps(tmp_path / "out"))
 
 
+def test_scores_that_came_with_the_data_are_not_taken_for_the_rewards_own(tmp_path: Path) -> None:
+    """The file says 9 of every rejected answer, under the reward's own name."""
+    rows = [
+        {
+            "id": str(i),
+            "prompts": {"en": f"question {i}"},
+            "candidates": [
+                {"id": "a", "lang": "en", "text": f"good {i}", "scores": {"mine": 1.0}},
+                {"id": "b", "lang": "en", "text": f"bad {i}", "scores": {"mine": 9.0}},
+            ],
+            "pairs": [{"lang": "en", "chosen": "a", "rejected": "b"}],
+        }
+        for i in range(8)
+    ]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    tree = {
+        "rounds": 0,
+        "rewards": {"mine": {"scorer": "fake"}},
+        "judge": {"data": {"path": str(tmp_path / "data.jsonl")}},
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    done(tmp_path / "own.yaml", tmp_path / "out")
+    items = (tmp_path / "out/judge/data/mine/items.jsonl").read_text(encoding="utf-8").splitlines()
+    scores = [score for item in map(json.loads, items) for score in (*item["right"], *item["wrong"])]
+    assert len(scores) == 16
+    assert max(scores) < 1
+
+
 def test_the_sections_have_defaults() -> None:
     assert Recipe.model_validate(REWARDS).reward_models.languages_of(("en", "sw")) == {
         "rm-en": ("en",),

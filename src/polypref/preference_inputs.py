@@ -180,8 +180,10 @@ def _load(shop: Workshop, folder: str, options: PromptOptions) -> list[Example]:
 
 
 def _standing_alone(example: Example) -> Example:
-    """A translated answer stands for itself here, under its own language's prompt: what it translates is left aside."""
-    return dataclasses.replace(example, candidates=[dataclasses.replace(c, parent=None) for c in example.candidates])
+    """A translated answer stands for itself here, under its own language's prompt: what it translates is left aside.
+    So are scores that came along, since a run's rewards may be called the same."""
+    alone = [dataclasses.replace(c, parent=None, scores={}) for c in example.candidates]
+    return dataclasses.replace(example, candidates=alone)
 
 
 def languages_of(examples: Iterable[Example]) -> tuple[str, ...]:

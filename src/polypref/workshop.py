@@ -228,13 +228,15 @@ class Workshop:
         )
 
     def scorer(self, track: Track, name: str, options: scoring.ScorerOptions, scope: Scope = "language") -> Track:
-        """Score by any scorer. As in ``generate``, only a server's silence is worth asking again."""
+        """Score by any scorer. As in ``generate``, only a server's silence is worth asking again, and only about what has
+        no score yet."""
+        retry = options.model is not None and options.model.backend == "openai"
         return self.lay(
             track,
             name,
             self.scorer_identity(options),
-            lambda unit, examples: scoring.by_scorer(examples, options, self.context, again=False),
-            retry=options.model is not None and options.model.backend == "openai",
+            lambda unit, examples: scoring.by_scorer(examples, options, self.context, again=not retry),
+            retry=retry,
             scope=scope,
         )
 
