@@ -228,8 +228,8 @@ class Workshop:
         )
 
     def scorer(self, track: Track, name: str, options: scoring.ScorerOptions, scope: Scope = "language") -> Track:
-        """Score by any scorer. As in ``generate``, only a server's silence is worth asking again, and only about what has
-        no score yet."""
+        """Score by any scorer. As in ``generate``, only a server's silence is worth asking again, and only about what
+        has no score yet."""
         retry = options.model is not None and options.model.backend == "openai"
         return self.lay(
             track,
