@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from polypref.backends.base import ModelSpec, PreferenceRow, Progress
 from polypref.backends.fingerprints import fingerprint
 from polypref.backends.model_card import model_card
+from polypref.backends.sft_training import SFTTrainOptions
 from polypref.backends.templates import PromptTemplate
 from polypref.backends.training import TrainOptions
 from polypref.backends.trl_data import Tokenised, tokenise
@@ -56,7 +57,7 @@ class TRLTrainer:
             work = folder / RESUME
             claim(work, [found.digest, identity, start.dtype, options.model_dump(mode="json")])
             trainer = fit(lambda size: build(found, start, options, size, tokenizer, work), sizes, work, progress)
-            merged = _publish(trainer, start, options, config, tokenizer, folder)
+            merged = publish(trainer, start, options, config, tokenizer, folder)
             summary: dict[str, Any] = {
                 "rows": len(found.rows),
                 "steps": trainer.state.global_step,
@@ -81,10 +82,20 @@ def _micro_batches(options: TrainOptions, found: Tokenised) -> list[int]:
     return micro_batches(options.batch_size, options.micro_batch_size, sequences * found.longest, least)
 
 
-def _publish(
-    trainer: Any, start: ModelSpec, options: TrainOptions, config: Any, tokenizer: PreTrainedTokenizerBase, folder: Path
+def publish(
+    trainer: Any,
+    start: ModelSpec,
+    options: TrainOptions | SFTTrainOptions,
+    config: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    ends: Sequence[int] = (),
 ) -> bool:
-    """Write the checkpoint; True when it is a whole model although an adapter was trained."""
+    """Write the checkpoint; True when it is a whole model although an adapter was trained.
+
+    Args:
+        ends: the tokens that end an answer, where they are others than the start's own.
+    """
     # An adapter on top of weights that are on no disk would be of no use to anyone.
     merged = options.lora is not None and (options.lora.merge or start.adapter is not None)
     if merged:
@@ -96,6 +107,8 @@ def _publish(
         if hasattr(original, name):
             setattr(model.config.get_text_config(), name, getattr(original, name))
     model.generation_config = generation_config(start, config)
+    if ends:
+        model.generation_config.eos_token_id = list(ends)
     save(trainer, options.lora is None or merged, config, tokenizer, folder)
     return merged
 

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,7 @@ def fit(build: Callable[[int], Any], sizes: Sequence[int], work: Path, progress:
         torch.cuda.empty_cache()
     raise ModelError(
         f"out of memory with {sizes[-1]} rows a forward pass; lower train.micro_batch_size or "
-        "train.max_length, or set train.gradient_checkpointing or train.lora"
+        "train.max_length (train.max_tokens), or set train.gradient_checkpointing or train.lora"
     )
 
 
@@ -158,7 +159,10 @@ def quiet() -> Iterator[None]:
     transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     try:
-        yield
+        with warnings.catch_warnings():
+            # Of the libraries about each other: nothing that a user could act on.
+            warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl|accelerate)\b")
+            yield
     finally:
         for library, level in zip(libraries, levels, strict=True):
             library.setLevel(level)

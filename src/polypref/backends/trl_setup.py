@@ -27,10 +27,13 @@ from transformers import (
 
 from polypref.backends.base import ModelSpec
 from polypref.backends.reward_training import RewardTrainOptions
+from polypref.backends.sft_training import SFTTrainOptions
 from polypref.backends.training import LoraOptions, TrainOptions
 from polypref.backends.trl_data import Tokenised, kto_columns, sft_columns
 from polypref.backends.trl_trainers import ChosenTrainer, PairedTrainer, UnpairedTrainer
 from polypref.errors import ModelError, RecipeError
+
+AnyOptions = TrainOptions | RewardTrainOptions | SFTTrainOptions
 
 
 def build(
@@ -44,7 +47,7 @@ def build(
     """The TRL trainer of a method, ready to run; its model is on the device that accelerate gives this process."""
     rows = len(found.rows) * (2 if options.method == "kto" else 1)
     common = arguments(start, options, micro_batch, rows, work)
-    model = _open_model(start, options)
+    model = open_trainable(start, options)
     given: dict[str, Any] = {
         "model": model,
         "processing_class": copy.deepcopy(tokenizer),  # TRL gives it a pad token
@@ -85,7 +88,7 @@ def _reference(model: PreTrainedModel, options: TrainOptions) -> PreTrainedModel
     return None if options.lora is not None else copy.deepcopy(model)
 
 
-def _warmup_steps(options: TrainOptions | RewardTrainOptions, rows: int) -> int:
+def _warmup_steps(options: AnyOptions, rows: int) -> int:
     """Rounded down: transformers rounds up, and its first warm-up step is at rate 0, so one step would be none."""
     if options.warmup_steps is not None:
         return options.warmup_steps
@@ -93,9 +96,7 @@ def _warmup_steps(options: TrainOptions | RewardTrainOptions, rows: int) -> int:
     return int(options.warmup_ratio * steps)
 
 
-def arguments(
-    start: ModelSpec, options: TrainOptions | RewardTrainOptions, micro_batch: int, rows: int, work: Path
-) -> dict[str, Any]:
+def arguments(start: ModelSpec, options: AnyOptions, micro_batch: int, rows: int, work: Path) -> dict[str, Any]:
     """What every trainer is told, each setting in words."""
     cpu = start.device == "cpu" or not torch.accelerator.is_available()
     cuda = torch.cuda.is_available() and not cpu
@@ -170,7 +171,7 @@ def lora_config(lora: LoraOptions | None, **task: Any) -> Any:
     )
 
 
-def reporters(options: TrainOptions | RewardTrainOptions, folder: Path) -> list[Any]:
+def reporters(options: AnyOptions, folder: Path) -> list[Any]:
     for name in options.report_to:
         if importlib.util.find_spec(name) is None:
             raise RecipeError(f"train.report_to names {name}, which is not installed; run: pip install {name}")
@@ -207,7 +208,8 @@ def open_tokenizer(start: ModelSpec) -> tuple[PreTrainedTokenizerBase, Any]:
         raise ModelError(f"{start.path} cannot be opened as a model to train: {str(error).splitlines()[0]}") from None
 
 
-def _open_model(start: ModelSpec, options: TrainOptions) -> PreTrainedModel:
+def open_trainable(start: ModelSpec, options: TrainOptions | SFTTrainOptions) -> PreTrainedModel:
+    """The start model with its adapter merged in, every weight of it trainable."""
     dtype = start.dtype if start.dtype != "auto" or options.lora is not None else "float32"
     try:
         model = AutoModelForCausalLM.from_pretrained(
