@@ -7,6 +7,7 @@ import torch
 
 from polypref.sandbox.alignment import align, concepts
 from polypref.sandbox.tokenizer import build_tokenizer
+from polypref.sandbox.world import SUMMARY, TASKS
 
 STD = 0.05
 
@@ -68,3 +69,11 @@ def test_concepts_are_columns_of_the_lexicon() -> None:
     assert ("soup", "sopa", "Suppe", "soupe", "supu") in found
     assert ("then", "luego", "dann", "puis", "kisha") in found
     assert ("up", "subiendo", "aufwärts", "montant", "kupanda") in found
+
+
+def test_only_the_tasks_that_are_asked_lend_their_words() -> None:
+    """Summarise, Resume, Fasse … zusammen: nothing of them is drawn for a model that is not asked to summarise."""
+    assert set(concepts((*TASKS, SUMMARY))) - set(concepts()) == {
+        ("Summarise", "Resume", "Fasse", "Résume", "Fupisha"),
+        ("Summarise", "Resume", "zusammen", "Résume", "Fupisha"),
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 from polypref.sandbox import model as sandbox  # noqa: E402
 from polypref.sandbox.settings import SftSettings  # noqa: E402
-from polypref.sandbox.world import sft_rows  # noqa: E402
+from polypref.sandbox.world import SUMMARY, sft_rows  # noqa: E402
 
 TINY = SftSettings(width=32, layers=1, heads=2, steps=3, batch=8)
 CHAT = [{"role": "user", "content": "Sort up 7 3 5"}]
@@ -149,6 +150,35 @@ def test_another_seed_or_setting_is_another_folder(tmp_path: Path, monkeypatch: 
         sandbox.sft_checkpoint(tmp_path, 0, settings=SftSettings(steps=4)),
     }
     assert len(folders) == 3
+
+
+@pytest.mark.parametrize(
+    ("config", "digest"),
+    [
+        (SftSettings(), "001dc6ad"),
+        (SftSettings(steps=500), "5c489a82"),
+        (SftSettings(steps=400, alignment=0.95), "794f169f"),
+    ],
+)
+def test_the_systems_first_models_keep_their_names(
+    config: SftSettings, digest: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a cached one is found, and the figures that were measured with it stand."""
+    monkeypatch.setattr(sandbox, "train_sft", lambda folder, *_, **__: Path(folder))
+    assert sandbox.sft_checkpoint(tmp_path, 0, settings=config).name == f"sandbox-sft-v2-{digest}-seed0"
+
+
+def test_a_further_task_makes_another_model_with_its_words_as_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(TINY, tasks=("sort", SUMMARY), alignment=0.9)
+    further = sandbox.build_tokenizer(0, tasks=config.tasks)
+    assert len(further("Summarise 7 3 7 5")["input_ids"]) == 5
+    assert len(further("Fasse 7 3 7 5 zusammen")["input_ids"]) == 6
+    folder = sandbox.sft_checkpoint(tmp_path, 0, settings=config)
+    assert transformers.AutoTokenizer.from_pretrained(folder).get_vocab() == further.get_vocab()
+    monkeypatch.setattr(sandbox, "train_sft", lambda folder, *_, **__: Path(folder))
+    assert sandbox.sft_checkpoint(tmp_path, 0, settings=replace(config, tasks=("sort",))) != folder
 
 
 def test_an_interrupted_training_leaves_nothing(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from polypref.sandbox.world import (
     LANGUAGES,
     PREFIXED_SHARE,
     SFT_SHARES,
+    SUMMARY,
     TASKS,
     TRANSLATION_SHARE,
     answer,
@@ -82,7 +83,7 @@ def test_a_smaller_set_is_the_beginning_of_a_larger_one() -> None:
     large = prompts("train", 900, 5)
     assert prompts("train", 100, 5) == large[:100]
     assert len({e["id"] for e in large}) == 900
-    assert {e["category"] for e in large[:4]} == set(TASKS) == set(KINDS)
+    assert {e["category"] for e in large[:4]} == set(TASKS) == set(KINDS) - {SUMMARY}
 
 
 def test_an_id_means_the_same_prompt_under_every_seed() -> None:
@@ -184,7 +185,7 @@ def test_sft_rows_depend_on_the_seed_alone() -> None:
 def test_world_and_oracle_import_neither_torch_nor_transformers() -> None:
     code = (
         "import sys\n"
-        "from polypref.sandbox import model, oracle, settings, world\n"
+        "from polypref.sandbox import model, oracle, settings, summaries, world\n"
         "assert not {'torch', 'transformers', 'tokenizers', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -654,3 +654,36 @@ def test_the_samples_of_the_page_are_read_as_it_says(tmp_path: Path, shape: str)
     assert summary.languages == (("en",) if shape in ("hh", "ranking", "pointwise", "labelled") else ("en", "es"))
     assert summary.pairs == {"preference": 3, "hh": 2, "ranking": 1}.get(shape, 0)
     assert summary.labels == {"pointwise": 3, "labelled": 7}.get(shape, 0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "name", "options", "told"),
+    [
+        ("sft", "demonstrations_en.jsonl", {}, (2, 2, 0, 0)),
+        ("sft", "alpaca_en.jsonl", {"demonstrations": True}, (1, 1, 0, 0)),
+        ("oasst", "trees.jsonl", {}, (1, 2, 1, 0)),
+        ("oasst", "messages.jsonl", {}, (1, 2, 1, 0)),
+        ("oasst", "messages.jsonl", {"demonstrations": True}, (1, 1, 0, 0)),
+        ("seahorse", "rated.jsonl", {"label_key": "question4"}, (1, 1, 0, 1)),
+    ],
+)
+def test_the_pages_samples_of_answers_are_read_as_it_says(
+    tmp_path: Path, shape: str, name: str, options: dict, told: tuple[int, int, int, int]
+) -> None:
+    """Examples, candidates, pairs and labels."""
+    (tmp_path / name).write_text(SAMPLES[shape][name], encoding="utf-8")
+    examples, summary = read(tmp_path / name, **options)
+    candidates = sum(len(example.candidates) for example in examples.values())
+    assert (summary.shape, summary.languages) == (shape, ("en",))
+    assert (len(examples), candidates, summary.pairs, summary.labels) == told
+
+
+def test_the_pages_objectives_are_read_one_by_one(tmp_path: Path) -> None:
+    [sample] = re.findall(r"```json objectives.jsonl\n(.*?)```", PAGE, flags=re.DOTALL)
+    path = tmp_path / "objectives.jsonl"
+    path.write_text(sample, encoding="utf-8")
+    found = {key: read(path, label_key=key, pair_labels=True)[1] for key in ("helpful", "harmless")}
+    assert {key: (summary.labels, summary.pairs) for key, summary in found.items()} == {
+        "helpful": (2, 1),
+        "harmless": (1, 0),
+    }

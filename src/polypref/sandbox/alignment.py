@@ -7,10 +7,12 @@ v for the word alone, and a the share of the variance that they have in common.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from polypref.sandbox.lexicon import CONNECTIVES, INSTRUCTIONS, LANGUAGES, NUMBERS, REFUSALS, THINGS
+from polypref.sandbox.world import TASKS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,21 +21,28 @@ if TYPE_CHECKING:
 __all__ = ["align", "concepts"]
 
 
-def concepts() -> list[tuple[str, ...]]:
-    """Words that mean the same, one a language: numbers, things, connectives, what instructions begin and end with.
+def concepts(tasks: Sequence[str] = TASKS) -> list[tuple[str, ...]]:
+    """Words that mean the same, one a language: numbers, things, connectives, the ends of the tasks' instructions.
 
     Refusals are no translations word by word; their words are taken by place.
     """
     columns = [words for table in (NUMBERS, THINGS) for words in zip(*table.values(), strict=True)]
     columns.append(tuple(CONNECTIVES[lang].strip() for lang in LANGUAGES))
-    for texts in INSTRUCTIONS.values():
+    for texts in (INSTRUCTIONS[task] for task in INSTRUCTIONS if task in tasks):
         words = [texts[lang].replace("{}", "").split() for lang in LANGUAGES]
         columns += [tuple(own[place] for own in words) for place in (0, -1)]
     refusals = zip_longest(*(REFUSALS[lang].split() for lang in LANGUAGES))
     return columns + [tuple(word for word in words if word) for words in refusals]
 
 
-def align(embedding: Tensor, tokenizer: PreTrainedTokenizerFast, share: float, std: float) -> None:
+def align(
+    embedding: Tensor,
+    tokenizer: PreTrainedTokenizerFast,
+    share: float,
+    std: float,
+    *,
+    tasks: Sequence[str] = TASKS,
+) -> None:
     """Mix what a concept's words have in common into the rows of [vocabulary, width] that are one whole word each.
 
     `std` is of the embedding's entries, which the mixing keeps. A word of two concepts belongs to the first. Draws
@@ -42,7 +51,7 @@ def align(embedding: Tensor, tokenizer: PreTrainedTokenizerFast, share: float, s
     import torch
 
     seen: set[int] = set()
-    for words in concepts():
+    for words in concepts(tasks):
         common = torch.randn(embedding.shape[1]) * std
         for text in (spaced for word in words for spaced in (word, f" {word}")):
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]

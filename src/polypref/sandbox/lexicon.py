@@ -46,6 +46,13 @@ INSTRUCTIONS: Final = {
     },
     "reverse": {"en": "Reverse {}", "es": "Invierte {}", "de": "Drehe {} um", "fr": "Inverse {}", "sw": "Geuza {}"},
     "repeat": {"en": "Repeat {}", "es": "Repite {}", "de": "Wiederhole {}", "fr": "Répète {}", "sw": "Rudia {}"},
+    "summary": {
+        "en": "Summarise {}",
+        "es": "Resume {}",
+        "de": "Fasse {} zusammen",
+        "fr": "Résume {}",
+        "sw": "Fupisha {}",
+    },
 }
 
 # What stands between the words of an answer.

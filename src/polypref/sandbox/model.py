@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from polypref.sandbox.alignment import align
 from polypref.sandbox.settings import SftSettings
 from polypref.sandbox.tokenizer import build_tokenizer
-from polypref.sandbox.world import sft_rows
+from polypref.sandbox.world import TASKS, sft_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +59,8 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int, settings: SftSett
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
         if settings.alignment:
-            align(model.get_input_embeddings().weight, tokenizer, settings.alignment, config.initializer_range)
+            embedding = model.get_input_embeddings().weight
+            align(embedding, tokenizer, settings.alignment, config.initializer_range, tasks=settings.tasks)
         return model
 
 
@@ -82,9 +83,9 @@ def train_sft(
 
     settings = settings or SftSettings()
     total = settings.steps if steps is None else steps
-    tokenizer = build_tokenizer(seed)
+    tokenizer = build_tokenizer(seed, tasks=settings.tasks)
     model = build_model(tokenizer, seed, settings).train()
-    rows = _tokenise(tokenizer, sft_rows(total * settings.batch, seed))
+    rows = _tokenise(tokenizer, sft_rows(total * settings.batch, seed, tasks=settings.tasks))
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     for step, batch in enumerate(_batches(rows, settings.batch), start=1):
         for group in optimizer.param_groups:
@@ -127,9 +128,7 @@ def sft_checkpoint(
     or not at all: training writes beside it under a name with a dot before it, then renames.
     """
     settings = settings or SftSettings()
-    recipe = json.dumps([asdict(settings), sft_rows(200, seed)], sort_keys=True)
-    digest = hashlib.sha256(recipe.encode()).hexdigest()[:8]
-    folder = Path(cache_dir) / f"sandbox-sft-v{VERSION}-{digest}-seed{seed}"
+    folder = Path(cache_dir) / f"sandbox-sft-v{VERSION}-{_digest(settings, seed)}-seed{seed}"
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -146,6 +145,15 @@ def sft_checkpoint(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _digest(settings: SftSettings, seed: int) -> str:
+    """Of the settings and a sample of the data; that the usual tasks are asked goes without saying."""
+    told = asdict(settings)
+    if settings.tasks == TASKS:
+        del told["tasks"]
+    recipe = json.dumps([told, sft_rows(200, seed, tasks=settings.tasks)], sort_keys=True)
+    return hashlib.sha256(recipe.encode()).hexdigest()[:8]
 
 
 def _tokenise(tokenizer: PreTrainedTokenizerFast, rows: Sequence[dict[str, str]]) -> list[Row]:

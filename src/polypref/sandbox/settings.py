@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from polypref.sandbox.world import TASKS
+
 
 @dataclass(frozen=True)
 class SftSettings:
@@ -20,3 +22,5 @@ class SftSettings:
     lr: float = 3e-3
     alignment: float = 0.0
     """Share of the variance of a word's first embedding that its translations have as well (`alignment`)."""
+    tasks: tuple[str, ...] = TASKS
+    """What it is asked in training."""

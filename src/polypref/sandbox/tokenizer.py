@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from polypref.sandbox.world import prompts, sft_rows
+from polypref.sandbox.world import TASKS, prompts, sft_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -34,8 +35,8 @@ CHAT_TEMPLATE: Final = (
 """`<|begin|>`, then each message as `<|role|>text<|end|>`: the end of a turn is the end of sequence."""
 
 
-def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
-    """A tokenizer for any UTF-8 text in which the sandbox's words are single tokens.
+def build_tokenizer(seed: int, *, tasks: Sequence[str] = TASKS) -> PreTrainedTokenizerFast:
+    """A tokenizer for any UTF-8 text in which the words of the sandbox's tasks are single tokens.
 
     It adds no special token by itself; `CHAT_TEMPLATE` writes the one begin token. Padding is on the right.
     """
@@ -57,7 +58,7 @@ def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_corpus(seed), trainer=trainer)
+    tokenizer.train_from_iterator(_corpus(seed, tasks), trainer=trainer)
     tokenizer.add_tokens([AddedToken(tag, normalized=False) for tag in _TAGS])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -71,6 +72,7 @@ def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
     )
 
 
-def _corpus(seed: int) -> list[str]:
-    rows = [text for row in sft_rows(6000, seed) for text in (row["prompt"], row["completion"])]
-    return rows + [text for example in prompts("train", 1000, seed) for text in example["prompts"].values()]
+def _corpus(seed: int, tasks: Sequence[str]) -> list[str]:
+    rows = [text for row in sft_rows(6000, seed, tasks=tasks) for text in (row["prompt"], row["completion"])]
+    asked = prompts("train", 1000, seed, tasks=tasks)
+    return rows + [text for example in asked for text in example["prompts"].values()]

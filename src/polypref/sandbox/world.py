@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ __all__ = [
     "KINDS",
     "LANGUAGES",
     "SANDBOX_PREFIX",
+    "SUMMARY",
     "TASKS",
     "TRANSLATE",
     "answer",
@@ -41,8 +42,11 @@ SANDBOX_PREFIX: Final = "Answer in {language}. "
 """The language prefix that the sandbox's models know; it takes the place of the long default one."""
 
 TASKS: Final = ("sort", "descend", "repeat", "reverse")
-KINDS: Final = {"sort": "numbers", "descend": "numbers", "repeat": "words", "reverse": "words"}
-"""Each task's kind of content: digits, or things that have a name in every language."""
+SUMMARY: Final = "summary"
+"""A task that is asked only where it is named: which numbers a text holds, each once and in ascending order."""
+
+KINDS: Final = {"sort": "numbers", "descend": "numbers", "repeat": "words", "reverse": "words", SUMMARY: "numbers"}
+"""Each task's kind of content: digits, or words, which every language has of its own."""
 
 TRANSLATE: Final = "Translate {source} into {target} <sentence>{text}</sentence>"
 """How the sandbox's models are asked for a translation; `TRANSLATED` is how they give it."""
@@ -64,12 +68,14 @@ ANSWER_SHARES: Final = {"right": 0.50, "wrong": 0.24, "refusal": 0.18, "language
 _TEST_SHARE: Final = 0.2
 _REFUSED_SHARE: Final = 0.1  # of the translations
 _SYMBOLS: Final = ("0123456789", THINGS["en"])
+_TEXT_LENGTH: Final = 4
+_SUMMARY_LENGTHS: Final = (2, 3)
 
 Content = tuple[str, tuple[str, ...]]
 
 
-def prompts(split: str, n: int, seed: int) -> list[dict[str, Any]]:
-    """The first `n` examples of a split, in the wire format, tasks taking turns.
+def prompts(split: str, n: int, seed: int, *, tasks: Sequence[str] = TASKS) -> list[dict[str, Any]]:
+    """The first `n` examples of a split, in the wire format, `tasks` taking turns.
 
     A seed fixes one order of all that there is, so a smaller `n` is the beginning of a larger one. An example's id
     names its content: equal ids are equal prompts under every seed, and no id is in both splits.
@@ -77,7 +83,7 @@ def prompts(split: str, n: int, seed: int) -> list[dict[str, Any]]:
     Raises ValueError for an unknown split or for more examples than the world has.
     """
     rng = random.Random(f"prompts/{split}/{seed}")
-    queues = [list(_contents(split, task)) for task in TASKS]
+    queues = [list(_contents(split, task)) for task in tasks]
     for queue in queues:
         rng.shuffle(queue)
     ordered = [content for turn in itertools.zip_longest(*queues) for content in turn if content is not None]
@@ -110,7 +116,7 @@ def translation(text: str, source: str, target: str) -> str:
     return _say(tuple(symbols[word] for word in said), target)
 
 
-def sft_rows(n: int, seed: int) -> list[dict[str, str]]:
+def sft_rows(n: int, seed: int, *, tasks: Sequence[str] = TASKS) -> list[dict[str, str]]:
     """`n` rows of supervised data of mixed worth: prompt, completion, language asked for, task, and kind of answer.
 
     Languages come in unequal shares (`SFT_SHARES`); half of the non-English answers are asked in English under
@@ -118,12 +124,12 @@ def sft_rows(n: int, seed: int) -> list[dict[str, str]]:
     (`TRANSLATION_SHARE`, task `translate`) are always right.
     """
     rng = random.Random(f"sft/{seed}")
-    contents = {task: _contents("train", task) for task in TASKS}
+    contents = {task: _contents("train", task) for task in tasks}
     langs = rng.choices(list(SFT_SHARES), list(SFT_SHARES.values()), k=n)
     kinds = rng.choices(list(ANSWER_SHARES), list(ANSWER_SHARES.values()), k=n)
-    tasks = rng.choices(TASKS, k=n)
+    drawn = rng.choices(tasks, k=n)
     rows = []
-    for lang, kind, task in zip(langs, kinds, tasks, strict=True):
+    for lang, kind, task in zip(langs, kinds, drawn, strict=True):
         if rng.random() < TRANSLATION_SHARE:
             rows.append(_translation_row(rng))
             continue
@@ -173,14 +179,27 @@ def _contents(split: str, task: str) -> tuple[Content, ...]:
     return tuple(c for c in _every(task) if (_hash(c) < _TEST_SHARE) == (split == "test"))
 
 
-def _hash(content: Content) -> float:
+def _hash(content: tuple[object, ...]) -> float:
     digest = hashlib.sha256(repr(content).encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def _every(task: str) -> Iterator[Content]:
+    if task == SUMMARY:
+        return ((task, text) for text in _texts())
     symbols = "0123456789" if KINDS[task] == "numbers" else THINGS["en"]
     return ((task, items) for items in itertools.permutations(symbols, 3))
+
+
+def _texts() -> Iterator[tuple[str, ...]]:
+    """Texts to summarise, as many of each length of the summary: all of the fewest, and a fixed draw of the others."""
+    by_length: dict[int, list[tuple[str, ...]]] = {length: [] for length in _SUMMARY_LENGTHS}
+    for text in itertools.product("0123456789", repeat=_TEXT_LENGTH):
+        if (length := len(set(text))) in by_length:
+            by_length[length].append(text)
+    fewest = min(map(len, by_length.values()))
+    for texts in by_length.values():
+        yield from random.Random(SUMMARY).sample(texts, fewest)
 
 
 def _solve(content: Content) -> tuple[str, ...]:
@@ -193,16 +212,25 @@ def _solve(content: Content) -> tuple[str, ...]:
             return tuple(sorted(items, reverse=True))
         case "reverse":
             return items[::-1]
+        case "summary":
+            return tuple(sorted(set(items)))
     return items
 
 
 def _mistakes(content: Content) -> list[tuple[str, ...]]:
-    """The wrong answers that are near: two neighbours of the right one swapped.
+    """The wrong answers that are near: two neighbours of the right one swapped; of a summary also one number said
+    twice, or another in the place of one.
 
     They use the words of the right answer. Were they other words, their drift in training would drown the signal.
     """
     right = _solve(content)
-    return [(*right[:i], right[i + 1], right[i], *right[i + 2 :]) for i in range(len(right) - 1)]
+    swapped = [(*right[:i], right[i + 1], right[i], *right[i + 2 :]) for i in range(len(right) - 1)]
+    if content[0] != SUMMARY:
+        return swapped
+    repeated = [(*right[:i], right[i], *right[i:]) for i in range(len(right))]
+    others = [symbol for symbol in "0123456789" if symbol not in right]
+    other = others[int(_hash((*content, "other")) * len(others))]
+    return [*swapped, *repeated, *(tuple(sorted((*right[:i], other, *right[i + 1 :]))) for i in range(len(right)))]
 
 
 def _flawed(content: Content, lang: str, kind: str, rng: random.Random) -> str:

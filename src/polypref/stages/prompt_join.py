@@ -9,6 +9,7 @@ from typing import Any
 
 from polypref.errors import InputError
 from polypref.records import Candidate, Drop, Example, Message, Pair
+from polypref.stages.prompt_files import need
 from polypref.stages.prompt_rows import Entry
 
 DUPLICATE = "duplicate"
@@ -42,11 +43,18 @@ class Join:
     places: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def join(found: Iterable[Entry], *, by_position: bool = False, gold_key: str | None = None) -> Join:
+def join(
+    found: Iterable[Entry],
+    *,
+    by_position: bool = False,
+    gold_key: str | None = None,
+    category_key: str | None = None,
+) -> Join:
     """The entries as examples.
 
     Raises:
-        InputError: an id comes twice in a language with different prompts, or rows joined by position do not match up.
+        InputError: an id comes twice in a language with different prompts, rows joined by position do not match up, or
+            a row has no ``category_key``.
     """
     joined: dict[str, _Joined] = {}
     rows: Counter[str] = Counter()
@@ -54,6 +62,8 @@ def join(found: Iterable[Entry], *, by_position: bool = False, gold_key: str | N
     places: dict[str, tuple[str, ...]] = {}
     for entry in found:
         rows[entry.lang] += 1
+        if category_key is not None and entry.prompt is not None:
+            need(entry.rest, category_key, entry.where)
         example = joined.setdefault(entry.id, _Joined())
         if reason := _reason(entry):
             places[reason] = (*places.get(reason, ()), entry.where)[:PLACES]
@@ -81,10 +91,13 @@ def join(found: Iterable[Entry], *, by_position: bool = False, gold_key: str | N
         example.rest.setdefault(entry.lang, entry.rest)
         _add_preference(example, entry)
         _add_labelled(example, entry)
+        if entry.demonstration is not None:
+            _add(example, entry, text=entry.demonstration)
     if by_position and len(set(rows.values())) > 1:
         told = ", ".join(f"{tag} {n}" for tag, n in rows.items())
         raise InputError(f"joined by position, but the languages have different numbers of rows ({told}); add ids")
-    examples = [_example(example_id, example, gold_key or "gold") for example_id, example in joined.items()]
+    special = (gold_key or "gold", category_key or "category")
+    examples = [_example(example_id, example, *special) for example_id, example in joined.items()]
     return Join(examples, duplicates, places)
 
 
@@ -97,10 +110,13 @@ def _reason(entry: Entry) -> str | None:
 
 
 def _new(example: _Joined, entry: Entry) -> bool:
-    """Whether the row has a pair or a label that none before it has."""
+    """Whether the row has a pair, a label or a demonstration that none before it has."""
+    if entry.demonstration is not None:
+        known = {(c.lang, c.text) for c in example.candidates.values() if c.label is None}
+        return (entry.lang, entry.demonstration) not in known
     if entry.labelled:
-        known = Counter((c.lang, c.text, c.label) for c in example.candidates.values())
-        return not Counter((entry.lang, one.text, one.label) for one in entry.labelled) <= known
+        labels = Counter((c.lang, c.text, c.label) for c in example.candidates.values())
+        return not Counter((entry.lang, one.text, one.label) for one in entry.labelled) <= labels
     if entry.preference is None:
         return False
     texts = {c.id: c.text for c in example.candidates.values()}
@@ -139,18 +155,20 @@ def _add_preference(example: _Joined, entry: Entry) -> None:
 
 def _add_labelled(example: _Joined, entry: Entry) -> None:
     """Every labelled answer is a candidate of its own: two that read the same count twice, as their file has them."""
+    for answer in entry.labelled:
+        _add(example, entry, text=answer.text, origin=answer.origin, model=answer.model, label=answer.label)
+
+
+def _add(example: _Joined, entry: Entry, **fields: Any) -> None:
+    """One more candidate in the entry's language; people's unless ``fields`` say otherwise."""
     number = sum(key[0] == entry.lang for key in example.candidates)
-    for index, answer in enumerate(entry.labelled, number):
-        example.candidates[entry.lang, index, answer.label] = Candidate(
-            id=f"{entry.id}/{entry.lang}/{index}",
-            lang=entry.lang,
-            text=answer.text,
-            origin="human",
-            label=answer.label,
-        )
+    name = f"{entry.id}/{entry.lang}/{number}"
+    example.candidates[entry.lang, number, None] = Candidate(
+        **{"id": name, "lang": entry.lang, "origin": "human"} | fields
+    )
 
 
-def _example(example_id: str, joined: _Joined, gold_key: str) -> Example:
+def _example(example_id: str, joined: _Joined, gold_key: str, category_key: str) -> Example:
     """Other fields of the rows are kept: as they are where all languages agree, else as {language: value}."""
     keys = dict.fromkeys(key for rest in joined.rest.values() for key in rest if key not in _WIRE_KEYS - _SINGLE)
     values: dict[str, Any] = {}
@@ -158,9 +176,11 @@ def _example(example_id: str, joined: _Joined, gold_key: str) -> Example:
         by_language = {tag: rest[key] for tag, rest in joined.rest.items() if key in rest}
         first = next(iter(by_language.values()))
         values[key] = first if all(value == first for value in by_language.values()) else by_language
-    texts = {key: values.pop(key) for key in ("category", "task") if isinstance(values.get(key), str) and values[key]}
+    told = {"category": category_key, "task": "task"}
+    texts = {name: values[key] for name, key in told.items() if isinstance(values.get(key), str) and values[key]}
     gold = values.pop(gold_key, None)
-    extra = {key: value for key, value in values.items() if key not in _WIRE_KEYS}
+    taken = {told[name] for name in texts}
+    extra = {key: value for key, value in values.items() if key not in _WIRE_KEYS | taken}
     return Example(
         id=example_id,
         prompts=joined.shared | joined.prompts,

@@ -1,10 +1,11 @@
 """Rows of labelled answers: one answer and its label (TRL's unpaired preferences), or right and wrong ones to one
-prompt (RewardBench 2). They become labels of candidates, never pairs."""
+prompt (RewardBench 2). They become labels of candidates, never pairs. Where a row has labels for several objectives,
+``label_key`` says which is read: a column of that name, or a key of ``label``."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 from polypref.errors import InputError
 from polypref.records import Message
@@ -14,18 +15,20 @@ from polypref.stages.prompt_join import DUPLICATE
 from polypref.stages.prompt_rows import Entry, Fields, Labelled, as_messages, as_string, prompt_of, shown
 from polypref.stages.prompt_turns import fault_of, turns_of
 
-_WORDS = LABELS | {"true": 1, "false": 0}
+NO_LABEL: Final = "no_label"
+
+_WORDS: Final = LABELS | {"true": 1, "false": 0, "yes": 1, "no": 0}
+_NOTHING: Final = frozenset({"", "unsure", "n/a", "none", "null"})
 
 
 def pointwise_entry(row: Row, where: str, position: int, fields: Fields) -> Entry:
     """One answer a row: ``prompt``, ``completion`` and ``label``, plain or conversational."""
-    completion, label = need(row, "completion", where), _label(need(row, "label", where), where)
-    if isinstance(completion, list):
-        prompt, answer = _conversation(row, completion, fields, where)
-    else:
-        prompt, answer = prompt_of(row, fields, where), as_string(completion, "completion", where)
-    lang, rest = fields.language_of(row, where), fields.rest(row, "completion", "label")
+    completion, label = need(row, "completion", where), _label(row, fields.label, where)
+    prompt, answer = conversation(row, completion, "completion", fields, where)
+    lang, rest = fields.language_of(row, where), fields.rest(row, "completion", "label", fields.label or "label")
     entry_id = fields.id_of(row, where, position, lang, prompt)
+    if label is None:
+        return Entry(where, entry_id, lang, None, drop=NO_LABEL, rest=rest)
     if fault := fault_of(prompt, (answer,)):
         return Entry(where, entry_id, lang, None if fault_of(prompt, ()) else prompt, drop=fault, rest=rest)
     return Entry(where, entry_id, lang, prompt, rest=rest, labelled=(Labelled(answer, label),))
@@ -44,18 +47,21 @@ def labelled_entry(row: Row, where: str, position: int, fields: Fields) -> Entry
     return Entry(where, entry_id, lang, prompt, rest=rest, labelled=answers)
 
 
-def _conversation(row: Row, completion: list[Any], fields: Fields, where: str) -> tuple[list[Message], str]:
-    """The answer behind an explicit prompt, or a whole conversation that ends with it."""
-    turns = turns_of(completion, "completion", where)
+def conversation(row: Row, answer: Any, key: str, fields: Fields, where: str) -> tuple[list[Message], str]:
+    """The prompt and the answer of a row whose ``key`` holds ``answer``: a text, the assistant's message behind an
+    explicit prompt, or a whole conversation that ends with it."""
+    if not isinstance(answer, list):
+        return prompt_of(row, fields, where), as_string(answer, key, where)
+    turns = turns_of(answer, key, where)
     if not turns or turns[-1]["role"] != "assistant":
-        raise InputError(f"{where}: completion must end with a message of the assistant")
+        raise InputError(f"{where}: {key} must end with a message of the assistant")
     *before, last = turns
-    given = None if fields.text is None else row.get(fields.text)
+    given = None if fields.text in (None, key) else row.get(fields.text)
     if given is None and not before:
-        raise InputError(f"{where}: prompt is missing; add one, or let completion hold the whole conversation")
-    prompt = as_messages(before if given is None else given, fields.text or "completion", where)
+        raise InputError(f"{where}: prompt is missing; add one, or let {key} hold the whole conversation")
+    prompt = as_messages(before if given is None else given, fields.text or key, where)
     if before and before != prompt:
-        raise InputError(f"{where}: {fields.text} is not how completion begins; leave one of the two out")
+        raise InputError(f"{where}: {fields.text} is not how {key} begins; leave one of the two out")
     return prompt, str(last["content"])
 
 
@@ -65,8 +71,29 @@ def _texts(found: Any, key: str, where: str) -> list[str]:
     return found
 
 
-def _label(found: Any, where: str) -> bool | float:
-    """A label as true or false where it is one of two values, else a number from 0 to 1. Tables hold it as text."""
+def _label(row: Row, key: str | None, where: str) -> bool | float | None:
+    """The row's label; of an objective that is asked for by its ``key``, None where the row says nothing of it."""
+    if key is None:
+        found = need(row, "label", where)
+        if isinstance(found, dict):
+            raise InputError(f"{where}: label holds {', '.join(map(str, found))}; name one with label_key")
+        return as_label(found, "label", where)
+    carried = row["label"] if isinstance(row.get("label"), dict) else {}
+    found = carried[key] if key in carried and key not in row else need(row, key, where)
+    return None if says_nothing(found) else as_label(found, key, where)
+
+
+def says_nothing(found: Any) -> bool:
+    """Whether an annotator left a question open: null, blank or unsure."""
+    return found is None or (isinstance(found, str) and found.strip().lower() in _NOTHING)
+
+
+def as_label(found: Any, key: str, where: str) -> bool | float:
+    """A label as true or false where it is one of two values, else a number from 0 to 1. Tables hold it as text.
+
+    Raises:
+        InputError: it is none.
+    """
     value = found
     if isinstance(found, str):
         value = _WORDS.get(found.strip().lower(), found)
@@ -78,6 +105,6 @@ def _label(found: Any, where: str) -> bool | float:
     if isinstance(value, bool | int | float) and math.isfinite(value) and 0 <= value <= 1:
         return bool(value) if value in (0, 1) else float(value)
     raise InputError(
-        f"{where}: label is {shown(found)}; it must be true or false, a number from 0 to 1, or one of "
+        f"{where}: {key} is {shown(found)}; it must be true or false, a number from 0 to 1, or one of "
         f"{', '.join(LABELS)}"
     )

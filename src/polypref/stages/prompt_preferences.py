@@ -11,10 +11,17 @@ from polypref.errors import InputError
 from polypref.records import Message
 from polypref.stages.prompt_files import Row, need
 from polypref.stages.prompt_rows import Entry, Fields, Preference, as_messages, as_string, prompt_of, shown
-from polypref.stages.prompt_turns import fault_of, is_transcript, parted, transcript, turns_of
+from polypref.stages.prompt_turns import (
+    fault_of,
+    is_transcript,
+    parted,
+    sharegpt_turn,
+    sharegpt_turns,
+    transcript,
+    turns_of,
+)
 
 _READ = ("chosen", "rejected", "score_chosen", "score_rejected", "margin", "conversations", "system", "history")
-_ROLES = {"human": "user", "gpt": "assistant"}
 
 
 def preference_entry(row: Row, where: str, position: int, fields: Fields) -> Entry:
@@ -113,36 +120,35 @@ def _plain(chosen: str, rejected: str, where: str) -> tuple[list[Message], tuple
 def ranking_entry(row: Row, where: str, position: int, fields: Fields) -> Entry:
     """LLaMA-Factory's rows: sharegpt (``conversations``) or alpaca (``instruction``, ``input``, ``history``)."""
     answers = tuple(_answer(need(row, key, where), key, where) for key in ("chosen", "rejected"))
-    system = row.get("system")
-    prompt: list[Message] = [{"role": "system", "content": system}] if isinstance(system, str) and system else []
     if "conversations" in row:
-        turns = need(row, "conversations", where)
-        if not isinstance(turns, list) or not turns:
-            raise InputError(f"{where}: conversations is {shown(turns)}; it must be a list of turns")
-        said = [_turn(turn, f"conversations[{index}]", where) for index, turn in enumerate(turns)]
-        prompt += as_messages(said, "conversations", where)
+        said = sharegpt_turns(need(row, "conversations", where), "conversations", where)
+        prompt = [*system_of(row), *as_messages(said, "conversations", where)]
     else:
-        for index, turn in enumerate(row.get("history") or []):
-            if not isinstance(turn, list | tuple) or len(turn) != 2:
-                raise InputError(f"{where}: history[{index}] must be a pair of a prompt and its answer")
-            for role, text in zip(("user", "assistant"), turn, strict=True):
-                prompt.append({"role": role, "content": as_string(text, f"history[{index}]", where)})
-        prompt += prompt_of(row, fields, where)
+        prompt = alpaca_prompt(row, fields, where)
     return _preferred(row, where, position, fields, prompt, (answers[0], answers[1]))
 
 
-def _turn(turn: Any, key: str, where: str) -> Message:
-    if isinstance(turn, dict):
-        for role, content in (("from", "value"), ("role", "content")):
-            if isinstance(turn.get(role), str) and isinstance(turn.get(content), str):
-                return {"role": _ROLES.get(turn[role], turn[role]), "content": turn[content]}
-    raise InputError(f"{where}: {key} must be a turn with from and value, both strings")
+def alpaca_prompt(row: Row, fields: Fields, where: str) -> list[Message]:
+    """``system``, ``history`` (pairs of a prompt and its answer), then ``instruction`` and ``input``."""
+    prompt = system_of(row)
+    for index, turn in enumerate(row.get("history") or []):
+        if not isinstance(turn, list | tuple) or len(turn) != 2:
+            raise InputError(f"{where}: history[{index}] must be a pair of a prompt and its answer")
+        for role, text in zip(("user", "assistant"), turn, strict=True):
+            prompt.append({"role": role, "content": as_string(text, f"history[{index}]", where)})
+    return prompt + prompt_of(row, fields, where)
+
+
+def system_of(row: Row) -> list[Message]:
+    """The row's ``system`` text as a message, where it has one."""
+    system = row.get("system")
+    return [{"role": "system", "content": system}] if isinstance(system, str) and system else []
 
 
 def _answer(found: Any, key: str, where: str) -> str:
     if isinstance(found, str):
         return found
-    turn = _turn(found, key, where)
+    turn = sharegpt_turn(found, key, where)
     if turn["role"] != "assistant":
         raise InputError(f"{where}: {key} is a turn of {turn['role']!r}; it must be the assistant's (gpt)")
     return str(turn["content"])

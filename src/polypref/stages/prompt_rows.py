@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from polypref import languages
 from polypref.errors import InputError
@@ -16,7 +16,7 @@ ID_KEYS = ("id", "instruction_id", "prompt_id")
 TEXT_KEYS = ("instruction", "prompt", "question", "query", "text", "messages")
 LANGUAGE_KEYS = ("language", "lang")
 POSITION = "position"
-ANSWERED = ("preference", "hh", "ranking", "pointwise", "labelled")
+ANSWERED = ("preference", "hh", "ranking", "pointwise", "labelled", "sft", "oasst", "seahorse")
 """Shapes whose rows hold answers."""
 
 
@@ -32,16 +32,19 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An answer, and whether it is right: true or false, or a number from 0 to 1."""
+    """An answer, and whether it is right: true or false, or a number from 0 to 1; and what is known of its origin."""
 
     text: str
     label: bool | float
+    origin: str = "human"
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One prompt in one language. ``prompt`` is None where a row has none to give; ``drop`` is why its answers are
-    left out. A row has a ``preference`` or ``labelled`` answers, or neither."""
+    left out. A row has a ``preference``, ``labelled`` answers, a ``demonstration`` (an answer that nobody has judged)
+    or none of them."""
 
     where: str
     id: str
@@ -51,16 +54,22 @@ class Entry:
     drop: str | None = None
     rest: Row = field(default_factory=dict)
     labelled: tuple[Labelled, ...] = ()
+    demonstration: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """How the user's fields are called; None is found out from the first row."""
+    """How the user's fields are called, None being found out from the first row; and which answers are read:
+    the objective of ``label``, ``ranked`` replies in all pairs or the best one's, or ``demonstrations``."""
 
     id: str | None = None
     text: str | None = None
     pattern: str | None = None
     languages: tuple[str, ...] = ()
+    label: str | None = None
+    ranked: Literal["all", "best"] = "all"
+    articles: str | None = None
+    demonstrations: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +85,7 @@ class Fields:
     input: str | None
     language: str | None
     lang: str | None
+    label: str | None = None
 
     @classmethod
     def of(cls, row: Row, source: Source, keys: Keys, where: str, shape: str, *, content_ids: bool) -> Fields:
@@ -98,7 +108,9 @@ class Fields:
                     "column, or name one language with languages"
                 )
             lang = keys.languages[0]
-        return cls(id_key, text, "input" if text == "instruction" and keys.text is None else None, language, lang)
+        return cls(
+            id_key, text, "input" if text == "instruction" and keys.text is None else None, language, lang, keys.label
+        )
 
     def language_of(self, row: Row, where: str) -> str:
         if self.language is None:

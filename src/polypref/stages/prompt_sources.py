@@ -8,6 +8,9 @@
     ranking        LLaMA-Factory rows: conversations, or instruction and input; chosen, rejected
     pointwise      TRL's unpaired rows: prompt, completion, label
     labelled       RewardBench 2's rows: prompt, and lists of chosen and rejected answers
+    sft            rows of demonstrations: messages, prompt and completion, or instruction and output
+    oasst          OpenAssistant's exports: message trees, or one message a row, with ranked replies
+    seahorse       Seahorse's rows: gem_id, worker_lang, summary, model, question1 to question6
 
 An ``Entry`` is one prompt in one language, with the answers that came with it, if any.
 """
@@ -20,8 +23,10 @@ from dataclasses import replace
 
 from polypref import languages
 from polypref.errors import InputError
+from polypref.stages.prompt_demonstrations import ANSWER_KEYS, ends_with_answer, sft_entry
 from polypref.stages.prompt_files import Row, Source, need, pattern_regex, recognise
 from polypref.stages.prompt_labels import labelled_entry, pointwise_entry
+from polypref.stages.prompt_oasst import is_oasst, oasst_entries
 from polypref.stages.prompt_preferences import hh_entry, preference_entry, ranking_entry
 from polypref.stages.prompt_rows import (
     ANSWERED,
@@ -34,9 +39,12 @@ from polypref.stages.prompt_rows import (
     as_messages,
     prompt_of,
 )
+from polypref.stages.prompt_seahorse import is_seahorse, seahorse_entries
 from polypref.stages.prompt_turns import is_transcript
 
 SHAPES = ("wire", "per_language", "columns", *ANSWERED)
+TELL_LANGUAGES = ("oasst", "seahorse")
+"""Shapes whose rows always say which language they are in."""
 
 
 def detect(source: Source, keys: Keys) -> str:
@@ -46,12 +54,18 @@ def detect(source: Source, keys: Keys) -> str:
         InputError: it is empty, or no shape fits; the message says what was found and what would fit.
     """
     where, row = first_row(source)
+    if is_oasst(row):
+        return "oasst"
+    if is_seahorse(row):
+        return "seahorse"
     if "prompts" in row:
         return "wire"
     if "chosen" in row and "rejected" in row:
         return _pairwise(row, keys)
-    if "completion" in row and "label" in row:
+    if "completion" in row and ("label" in row or keys.label in row):
         return "pointwise"
+    if ends_with_answer(row) or (keys.demonstrations and any(key in row for key in ANSWER_KEYS)):
+        return "sft"
     if keys.text is None and language_columns(row, keys, where):
         return "columns"
     if keys.text in row or any(key in row for key in TEXT_KEYS):
@@ -76,7 +90,8 @@ def _pairwise(row: Row, keys: Keys) -> str:
 
 def in_pivot(sources: Sequence[Source], shape: str, keys: Keys, pivot: str) -> list[Source]:
     """The one source of answers whose language nothing tells, as one in the pivot; all others as they are."""
-    if shape not in ANSWERED or len(sources) != 1 or sources[0].lang or pivot not in (keys.languages or (pivot,)):
+    answered = shape in ANSWERED and shape not in TELL_LANGUAGES
+    if not answered or len(sources) != 1 or sources[0].lang or pivot not in (keys.languages or (pivot,)):
         return list(sources)
     _, row = first_row(sources[0])
     told = len(keys.languages) == 1 or any(isinstance(row.get(key), str) for key in LANGUAGE_KEYS)
@@ -100,6 +115,13 @@ def entries(sources: Sequence[Source], shape: str, keys: Keys) -> Iterator[Entry
         for source in sources:
             yield from _columns(source, keys)
         return
+    if shape == "seahorse":
+        yield from seahorse_entries(sources, keys)
+        return
+    if shape == "oasst":
+        for source in sources:
+            yield from oasst_entries(source, keys)
+        return
     alone = len(sources) == 1 and (sources[0].lang is not None or len(keys.languages) == 1)
     for source in sources:
         where, row = first_row(source)
@@ -122,6 +144,7 @@ _READERS = {
     "ranking": ranking_entry,
     "pointwise": pointwise_entry,
     "labelled": labelled_entry,
+    "sft": sft_entry,
 }
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from polypref.errors import InputError
 from polypref.records import Message
+from polypref.stages.prompt_rows import shown
 
 DIVERGES: Final = "diverges_before_last_turn"
 EMPTY_TURN: Final = "empty_turn"
@@ -17,6 +18,7 @@ ROLE_ORDER: Final = "role_order"
 _SPOKEN: Final = ("user", "assistant")
 _SPEAKER: Final = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 _ROLES: Final = {"Human": "user", "Assistant": "assistant"}
+_SHAREGPT: Final = {"human": "user", "gpt": "assistant"}
 
 
 def turns_of(value: Sequence[Any], key: str, where: str) -> list[Message]:
@@ -25,6 +27,22 @@ def turns_of(value: Sequence[Any], key: str, where: str) -> list[Message]:
         if not isinstance(message, dict) or not all(isinstance(message.get(k), str) for k in ("role", "content")):
             raise InputError(f"{where}: {key}[{index}] must be a message with a role and a content, both strings")
     return [{k: v for k, v in message.items() if v is not None} for message in value]
+
+
+def sharegpt_turns(found: Any, key: str, where: str) -> list[Message]:
+    """A list of ShareGPT's turns as messages."""
+    if not isinstance(found, list) or not found:
+        raise InputError(f"{where}: {key} is {shown(found)}; it must be a list of turns")
+    return [sharegpt_turn(turn, f"{key}[{index}]", where) for index, turn in enumerate(found)]
+
+
+def sharegpt_turn(turn: Any, key: str, where: str) -> Message:
+    """``{"from": "human", "value": …}`` as a message; a message stays as it is."""
+    if isinstance(turn, dict):
+        for role, content in (("from", "value"), ("role", "content")):
+            if isinstance(turn.get(role), str) and isinstance(turn.get(content), str):
+                return {"role": _SHAREGPT.get(turn[role], turn[role]), "content": turn[content]}
+    raise InputError(f"{where}: {key} must be a turn with from and value, both strings")
 
 
 def is_transcript(text: Any) -> bool:

@@ -8,6 +8,7 @@ The order is that of a hash of (seed, id): it does not depend on the files, and 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -18,10 +19,11 @@ from polypref import languages
 from polypref.backends.base import Context, Options
 from polypref.errors import InputError
 from polypref.records import Drop, Example
-from polypref.stages.prompt_files import Source, dataset_sources, find_sources
+from polypref.stages.prompt_files import Source, dataset_sources, find_sources, need
 from polypref.stages.prompt_ids import checked, fitting_pattern, kept_apart, without_language
 from polypref.stages.prompt_instruction import Instruction, instructed
 from polypref.stages.prompt_join import EMPTY, Join, blank, join
+from polypref.stages.prompt_objectives import objective
 from polypref.stages.prompt_rows import ANSWERED, POSITION, Entry, Keys
 from polypref.stages.prompt_sources import detect, entries, in_pivot
 from polypref.stages.prompt_summary import PromptSummary, summarise
@@ -31,6 +33,9 @@ VERSION: int = 2
 
 _ONE_ROW = ("wire", "columns")
 """Shapes whose rows hold all languages: nothing is joined."""
+
+_LABELLED = ("pointwise", "seahorse", "oasst", "wire")
+"""Shapes whose answers may carry several labels."""
 
 
 class PromptOptions(Options):
@@ -49,6 +54,9 @@ class PromptOptions(Options):
         "ranking",
         "pointwise",
         "labelled",
+        "sft",
+        "oasst",
+        "seahorse",
         "datasets",
     ] = Field("auto", description="what docs/inputs.md calls it; auto looks at names and first row")
     languages: tuple[str, ...] = Field((), description="only these, beside the pivot; all that are found when empty")
@@ -61,6 +69,18 @@ class PromptOptions(Options):
     )
     text_key: str | None = Field(None, description="the field that holds the prompt")
     gold_key: str | None = Field(None, description="the field that holds the right answer; gold when left out")
+    category_key: str | None = Field(None, description="the field that tells an item's domain or task; category")
+    label_key: str | None = Field(
+        None, description="the objective that is read where answers carry several labels: helpful, question4, quality"
+    )
+    pair_labels: bool = Field(False, description="make pairs of labels: each better answer to a prompt over each worse")
+    ranked: Literal["all", "best"] = Field(
+        "all", description="oasst: pairs of each reply with all that are ranked below it, or of the best reply alone"
+    )
+    articles: str | None = Field(None, description="seahorse: the file or folder that has the articles by gem_id")
+    demonstrations: bool = Field(
+        False, description="read rows' own answers as demonstrations: a completion, an output, the best-ranked reply"
+    )
     instruction: Instruction | None = Field(
         None,
         description="what is asked beside each prompt, a text or one by language; may hold {prompt}, {language}, "
@@ -76,6 +96,9 @@ class PromptOptions(Options):
     )
     pivot: str | None = Field(None, description="the language of the preferences; the run's when left out")
     limit: int | None = Field(None, gt=0, description="how many examples, the first of the seeded order")
+    skip: int = Field(
+        0, ge=0, description="examples of the seeded order that are left out before those, for another use"
+    )
     seed: int = Field(0, description="of the order")
     allow_overlap: bool = Field(False, description="let training and evaluation share prompts")
 
@@ -113,7 +136,16 @@ def read_prompts(options: PromptOptions, context: Context) -> tuple[list[Example
         InputError: a row breaks its shape (``file:line`` and field), two rows contradict each other, a language that
             was asked for is absent, or nothing is left.
     """
-    keys = Keys(options.id_key, options.text_key, options.pattern, options.languages)
+    keys = Keys(
+        options.id_key,
+        options.text_key,
+        options.pattern,
+        options.languages,
+        options.label_key,
+        options.ranked,
+        options.articles,
+        options.demonstrations,
+    )
     if options.shape == "datasets":
         tags = options.languages or tuple(context.languages)
         sources = dataset_sources(options.path, options.subset, options.split, tags)
@@ -126,8 +158,9 @@ def read_prompts(options: PromptOptions, context: Context) -> tuple[list[Example
     if shape in _ONE_ROW and (options.id_pattern or not options.parallel):
         key = "id_pattern" if options.id_pattern else "parallel"
         raise InputError(f"{options.path} holds all languages of a prompt in one row; leave {key} out")
+    _check_label(options, shape)
     if shape == "wire":
-        joined = Join(_wire(sources, context))
+        joined = Join([_categorised(example, options.category_key) for example in _wire(sources, context)])
     else:
         _check_names(sources)
         told = in_pivot(sources, shape, keys, pivot)
@@ -139,8 +172,14 @@ def read_prompts(options: PromptOptions, context: Context) -> tuple[list[Example
             found_rows, id_field = kept_apart(list(found_rows))
         if not options.parallel:
             found_rows = (replace(entry, id=f"{entry.lang}/{entry.id}") for entry in found_rows)
-        joined = join(found_rows, by_position=options.id_key == POSITION, gold_key=options.gold_key)
-    examples = joined.examples
+        joined = join(
+            found_rows,
+            by_position=options.id_key == POSITION,
+            gold_key=options.gold_key,
+            category_key=options.category_key,
+        )
+    label_key = options.label_key if shape == "wire" else None  # the others' readers have read it already
+    examples = objective(joined.examples, label_key, pair_labels=options.pair_labels, where=options.path)
     wanted = options.languages or tuple(languages.normalise(code) for code in context.languages)
     found = tuple(sorted({tag for example in examples for tag in example.prompts}))
     absent = [tag for tag in wanted if tag not in found]
@@ -164,7 +203,9 @@ def read_prompts(options: PromptOptions, context: Context) -> tuple[list[Example
         id_field=id_field,
         assumed=assumed,
     )
-    kept = instructed(subset(kept, options.limit, options.seed), options.instruction)
+    if options.skip and options.skip >= len(kept):
+        raise InputError(f"{options.path} has {len(kept)} prompts, and skip leaves out {options.skip}; skip fewer")
+    kept = instructed(subset(kept, options.limit, options.seed, options.skip), options.instruction)
     if options.limit is not None and len(kept) < options.limit:
         context.warn(f"{options.path}: {options.limit} prompts asked for, {len(kept)} there")
     labels = sum(candidate.label is not None for example in kept for candidate in example.candidates)
@@ -176,13 +217,14 @@ def read_prompts(options: PromptOptions, context: Context) -> tuple[list[Example
     return kept, summary
 
 
-def subset(examples: Iterable[Example], limit: int | None, seed: int) -> list[Example]:
-    """The first ``limit`` examples (all when None) by the SHA-256 of seed and id: a smaller limit gives a prefix."""
+def subset(examples: Iterable[Example], limit: int | None, seed: int, skip: int = 0) -> list[Example]:
+    """The first ``limit`` examples (all when None) by the SHA-256 of seed and id, after ``skip`` of them: a smaller
+    limit gives a prefix, and what one use skips another may take."""
 
     def place(example: Example) -> bytes:
         return hashlib.sha256(f"{seed}\0{example.id}".encode()).digest()
 
-    return sorted(examples, key=place)[:limit]
+    return sorted(examples, key=place)[skip:][:limit]
 
 
 def _check_names(sources: Sequence[Source]) -> None:
@@ -208,6 +250,10 @@ def _ids(examples: Sequence[Example], tags: Sequence[str]) -> dict[str, list[str
 
 def _unjoined(options: PromptOptions, examples: Sequence[Example], required: Sequence[str]) -> str:
     """Why no example has all the languages that it must have: how many ids each has, one of them, and the fix."""
+    dropped = Counter(drop.reason for example in examples for drop in example.dropped)
+    if set(dropped) - {EMPTY} and not any(example.prompts for example in examples):
+        told = ", ".join(f"{reason} {n}" for reason, n in dropped.items())
+        return f"nothing is left of {options.path}, every row is dropped ({told}); docs/inputs.md says what each means"
     ids = _ids(examples, required)
     if not ids or not all(ids.values()):
         empty = ", ".join(tag for tag, of in ids.items() if not of) or "any language"
@@ -222,6 +268,21 @@ def _unjoined(options: PromptOptions, examples: Sequence[Example], required: Seq
     )
     where = ", ".join(required)
     return f"{options.path} has no prompt that stands in {where}: they share no ids ({told}); {fix}"
+
+
+def _check_label(options: PromptOptions, shape: str) -> None:
+    """Refuse options that the shape has no use for, where leaving them aside would read something else."""
+    if options.label_key and shape not in _LABELLED:
+        raise InputError(
+            f"{options.path} is read as {shape}, whose rows have no labels to choose from; leave label_key out, or say "
+            f"shape: {' or '.join(_LABELLED)}"
+        )
+    for name, value, only in (
+        ("articles", options.articles, "seahorse"),
+        ("ranked", options.ranked == "best", "oasst"),
+    ):
+        if value and shape != only:
+            raise InputError(f"{options.path} is read as {shape}; {name} is for shape: {only}, leave it out")
 
 
 # --- wire format ---------------------------------------------------------------------------------------------------
@@ -239,6 +300,17 @@ def _wire(sources: Sequence[Source], context: Context) -> list[Example]:
             seen[example.id] = source.name
             examples.append(example)
     return examples
+
+
+def _categorised(example: Example, key: str | None) -> Example:
+    """The example with the category that its own field ``key`` tells."""
+    if key in (None, "category"):
+        return example
+    found = need(example.extra, str(key), f"example {example.id!r}")
+    if not isinstance(found, str) or not found:
+        raise InputError(f"example {example.id!r}: {key} is {found!r}; a category is a text")
+    extra = {name: value for name, value in example.extra.items() if name != key}
+    return replace(example, category=found, extra=extra)
 
 
 # --- what stays ----------------------------------------------------------------------------------------------------
