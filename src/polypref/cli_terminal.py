@@ -102,12 +102,18 @@ class Terminal:
 def show(data: Any, page: Path) -> None:
     """A run's figures as tables, and where the page is: the command's answer to a person, on stdout."""
     from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
 
     from polypref.stages.report import findings_of, headline_of, terminal_tables
+    from polypref.stages.report_signatures import raised_lines
 
     console = Console()
     for table in terminal_tables(data):
         console.print(table)
+    for text, depth in raised_lines(data):
+        line = Text(text, style="yellow" if depth > 1 else "bold yellow")
+        console.print(Padding(line, (0, 0, 0, 2 * depth)))
     for finding in findings_of(data):
         console.print(finding.text, style="yellow" if finding.kind == "watch" else None, highlight=False, markup=False)
     console.print(headline_of(data).text, style="bold", highlight=False, markup=False)

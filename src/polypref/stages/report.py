@@ -13,15 +13,18 @@ from polypref.stages import report_tables as tables
 from polypref.stages.report_imbalance import pivot_of
 from polypref.stages.report_judged import Judged
 from polypref.stages.report_parts import parts
+from polypref.stages.report_reuse_words import reuse_findings, reuse_headline
 from polypref.stages.report_reward_words import reward_findings, reward_headline
+from polypref.stages.report_signatures import heading, raised
 from polypref.stages.report_words import Finding, findings, headline, whole_way
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-VERSION: int = 5
+VERSION: int = 6
 
 SECRET = re.compile(r"(^|_)(api_key|secret|password|passwd|access_token|hf_token|auth|authorization)$", re.IGNORECASE)
+STYLES = {"good": "green", "watch": "yellow"}
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
@@ -62,6 +65,10 @@ class ReportData:
     metric_n}}}, "matrix": Matrix.to_json(), "sections": {model: {language: {section: {"value", "stderr", "n"}}}},
     "trained_on": {model: [language]}, "baselines": Baselines.to_json()}``, of which all but the figures may be missing;
     a section may be a share alone. ``representation``: ``Shift.to_json()``.
+    ``best_of_n``, ``alignments``, ``diagnosis``, ``signatures``: what results.json holds of best-of-n's curves, win
+    rates against the model before, go or no-go by reward and language, and failure signatures; ``trainings`` of a
+    round are the logs of its trainings by model. Metrics of the results that go with them: ``win_rate``,
+    ``win_rate_by_<judge>``, ``score_by_<judge>``, ``win_rate_<category>``, ``quality_<category>``.
     The page has the pivot of ``config`` before the other languages, in whatever order they come.
     """
 
@@ -81,6 +88,10 @@ class ReportData:
     unseen: Sequence[str] = ()
     rewards: Mapping[str, Any] | None = None
     representation: Mapping[str, Any] | None = None
+    best_of_n: Mapping[str, Any] | None = None
+    alignments: Sequence[Mapping[str, Any]] | None = None
+    diagnosis: Mapping[str, Any] | None = None
+    signatures: Mapping[str, Any] | None = None
 
 
 def render(data: ReportData) -> str:
@@ -101,7 +112,7 @@ def render(data: ReportData) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"direction": direction, "language_name": tables.language_name, "number": tables.number}
-    told = findings_of(data)
+    told, found = findings_of(data), raised(data)
     shown_parts = [replace(p, grids=[g.settled() for g in p.grids]) for p in parts(data) if p.charts or p.grids]
     return environment.get_template("report.html.j2").render(
         data=data,
@@ -109,6 +120,8 @@ def render(data: ReportData) -> str:
         headline=headline_of(data),
         facts=_facts(data),
         findings=told,
+        raised=found,
+        raised_heading=heading(found),
         # What was said on the way and is a finding is not said twice.
         notes=[note for note in data.notes if note not in {finding.text for finding in told}],
         parts=shown_parts,
@@ -120,8 +133,11 @@ def render(data: ReportData) -> str:
 
 
 def headline_of(data: ReportData) -> Finding:
-    """The run in one sentence: what the training of a policy brought, else what its reward models do."""
+    """The run in one sentence: how often its alignment wins, else what the training of a policy brought, else what its
+    reward models do."""
     data = _pivot_first(data)
+    if aligned := reuse_headline(data):
+        return aligned
     rewards = None if whole_way(data.comparisons) else reward_headline(data)
     return rewards or headline(data.results, data.comparisons)
 
@@ -136,28 +152,32 @@ def findings_of(data: ReportData) -> list[Finding]:
         data.comparisons,
         pivot=pivot_of(data),
         unseen=data.unseen,
+        looked=data.signatures is not None,
         methods={
             name: str(by["train"]["method"]) for name, by in trained.items() if "method" in (by.get("train") or {})
         },
         dominance=data.dominance,
     )
-    return [finding for finding in (*reward_findings(data), *told) if finding != first]
+    gained = [headline(data.results, data.comparisons)] if data.alignments and data.comparisons else []
+    return [f for f in (*reuse_findings(data), *gained, *reward_findings(data), *told) if f != first]
 
 
 def terminal_tables(data: ReportData) -> list[Table]:
-    """The figures of the page as rich tables: value ± stderr (n)."""
+    """The figures of the page as rich tables: value ± stderr (n); what is good green, what is to be watched yellow."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     out = []
     data = _pivot_first(data)
-    for grid in (grid.settled() for part in parts(data, draw=False) for grid in part.grids if not part.folded):
+    for grid in (
+        grid.settled() for part in parts(data, draw=False) for grid in part.grids if part.short and not part.folded
+    ):
         table = Table(title=Text(grid.title), caption=Text(grid.note) if grid.note else None, box=box.SIMPLE_HEAD)
         for index, name in enumerate(grid.header):
             table.add_column(Text(name), justify="left" if index == 0 else "right", no_wrap=index == 0)
         for row in grid.rows:
-            table.add_row(*(Text(tables.clean(str(cell))) for cell in row))
+            table.add_row(*(Text(tables.clean(str(cell)), style=STYLES.get(cell.kind, "")) for cell in row))
         out.append(table)
     return out
 

@@ -19,6 +19,8 @@ WIDTH, HEIGHT = 800, 250
 
 LOW, HIGH = (0xE8, 0xF1, 0xFA), (0x0B, 0x3D, 0x70)
 """The ends of a heat map's colours: one hue, so that they are told apart by lightness alone."""
+UNDER, EVEN, OVER = (0xB4, 0x53, 0x09), (0xF5, 0xF5, 0xF4), (0x0B, 0x5C, 0x9E)
+"""The colours around a middle: two hues, of which the colour-blind see the difference too."""
 DARK_TEXT, LIGHT_TEXT, FRAME = "#000000", "#ffffff", "#e07b1a"
 """On tiles, whose colours stay in the page's dark theme."""
 MAP_WIDTH, TILE_HEIGHT = 680, 32
@@ -66,13 +68,13 @@ def dots(
     scale = altair.Scale(domain=xs, paddingInner=0.25, paddingOuter=0.12)
     x = altair.X("x:N", sort=xs, title=None, scale=scale, axis=_names(xs, width))
     offset = altair.XOffset("series:N", sort=series, scale=altair.Scale(domain=series))
-    legend = None if len(series) == 1 else _legend(series, width)
+    key = None if len(series) == 1 else legend(series, width)
     cycle = {"domain": series, "range": [colours[i % len(colours)] for i in range(len(series))]}
-    colour = altair.Color("series:N", sort=series, legend=legend, scale=altair.Scale(**cycle))
+    colour = altair.Color("series:N", sort=series, legend=key, scale=altair.Scale(**cycle))
     shape = altair.Shape(
         "series:N",
         sort=series,
-        legend=legend,
+        legend=key,
         scale=altair.Scale(domain=series, range=[SHAPES[i % len(SHAPES)] for i in range(len(series))]),
     )
     scale = altair.Scale(domain=list(domain)) if domain else altair.Scale(zero=False, nice=True, padding=8)
@@ -92,7 +94,7 @@ def dots(
             y=altair.Y("value:Q", title=y, scale=scale, axis=axis), color=colour, shape=shape
         )
     )
-    return _svg(altair.layer(*layers).properties(width=width, height=HEIGHT), alt)
+    return drawn(altair.layer(*layers).properties(width=width, height=HEIGHT), alt)
 
 
 def dumbbells(
@@ -125,47 +127,58 @@ def dumbbells(
         .encode(
             x=place,
             y=altair.Y("value:Q", title=y, scale=scale, axis=altair.Axis(format=",~f", tickCount=6)),
-            color=altair.Color("end:N", sort=list(ends), scale=fill, legend=_legend(ends, width)),
-            shape=altair.Shape("end:N", sort=list(ends), scale=shape, legend=_legend(ends, width)),
+            color=altair.Color("end:N", sort=list(ends), scale=fill, legend=legend(ends, width)),
+            shape=altair.Shape("end:N", sort=list(ends), scale=shape, legend=legend(ends, width)),
         ),
     )
-    return _svg(chart.properties(width=width, height=HEIGHT), alt)
+    return drawn(chart.properties(width=width, height=HEIGHT), alt)
 
 
 def heat_map(
-    tiles: Sequence[Tile], *, alt: str, rows: Sequence[str], columns: Sequence[str], width: int = MAP_WIDTH
+    tiles: Sequence[Tile],
+    *,
+    alt: str,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    width: int = MAP_WIDTH,
+    middle: tuple[float, str] | None = None,
+    frame: str = FRAME,
 ) -> str:
     """Values printed in tiles, darker where they are higher, which a line below them says. An empty name among the rows
-    or columns is a gap.
+    or columns is a gap. Around a ``middle``, such as an even win rate, one colour is above and another below.
 
     A tile that is not there stays blank.
     """
     import altair
 
-    colour = _shades([tile.value for tile in tiles])
+    colour = _shades([tile.value for tile in tiles], middle)
     data = altair.Data(values=[{**_tile(tile), **colour(tile.value)} for tile in tiles])
     base = altair.Chart(data).encode(
         x=altair.X("column:N", title=None, axis=_heads(columns, width), scale=_bands(columns)),
-        y=altair.Y("row:N", title=None, axis=altair.Axis(labelFontSize=13, labelColor=INK), scale=_bands(rows)),
+        y=altair.Y(
+            "row:N", title=None, axis=altair.Axis(labelFontSize=13, labelColor=INK, labelLimit=240), scale=_bands(rows)
+        ),
     )
     layers: list[Any] = [base.mark_rect(cornerRadius=3).encode(fill=altair.Fill("fill:N", scale=None, legend=None))]
-    for frame, dash in (("solid", []), ("dashed", [4, 3])):
-        framed = base.transform_filter(f"datum.frame == '{frame}'")
-        layers.append(framed.mark_rect(filled=False, stroke=FRAME, strokeWidth=3, strokeDash=dash, cornerRadius=3))
+    for kind, dash in (("solid", []), ("dashed", [4, 3])):
+        framed = base.transform_filter(f"datum.frame == '{kind}'")
+        layers.append(framed.mark_rect(filled=False, stroke=frame, strokeWidth=3, strokeDash=dash, cornerRadius=3))
     size = 13 if width / len(columns) >= 44 else 11
     for framed_too, weight in (("!=", "bold"), ("==", "normal")):
         written = base.transform_filter(f"datum.frame {framed_too} ''").mark_text(fontSize=size, fontWeight=weight)
         layers.append(written.encode(text="text:N", color=altair.Color("ink:N", scale=None, legend=None)))
-    chart = altair.layer(*layers).properties(width=width, height=TILE_HEIGHT * len(rows), title=_scale(tiles))
-    return _svg(chart, alt)
+    chart = altair.layer(*layers).properties(width=width, height=TILE_HEIGHT * len(rows), title=_scale(tiles, middle))
+    return drawn(chart, alt)
 
 
-def _scale(tiles: Sequence[Tile]) -> Any:
+def _scale(tiles: Sequence[Tile], middle: tuple[float, str] | None = None) -> Any:
     """What light and dark mean."""
     import altair
 
     low, high = (end(tiles, key=lambda tile: tile.value).text for end in (min, max))
     text = f"Lightest: {low}, the lowest value here. Darkest: {high}, the highest."
+    if middle is not None:
+        text = f"Blue is above {middle[1]}, orange below it; the darker, the further away."
     look = {"fontSize": 12, "fontWeight": "normal", "color": MUTED}
     return altair.TitleParams(text, orient="bottom", anchor="start", frame="group", offset=12, **look)
 
@@ -191,13 +204,18 @@ def _heads(columns: Sequence[str], width: int) -> Any:
     return altair.Axis(orient="top", labelAngle=-38, labelAlign="left", labelBaseline="middle")
 
 
-def _shades(values: Sequence[float]) -> Callable[[float], dict[str, str]]:
-    """Fill and ink of a tile by its value, the whole range of values over the whole range of colours."""
+def _shades(values: Sequence[float], middle: tuple[float, str] | None = None) -> Callable[[float], dict[str, str]]:
+    """Fill and ink of a tile by its value, the whole range of values over the whole range of colours; around a middle
+    the furthest value has the full colour of its side."""
     low, high = min(values), max(values)
+    furthest = max(abs(value - middle[0]) for value in values) if middle is not None else 0.0
 
     def colours(value: float) -> dict[str, str]:
-        place = (value - low) / (high - low) if high > low else 0.5
-        fill = [round(a + place * (b - a)) for a, b in zip(LOW, HIGH, strict=True)]
+        ends, place = (LOW, HIGH), (value - low) / (high - low) if high > low else 0.5
+        if middle is not None:
+            ends = EVEN, OVER if value > middle[0] else UNDER
+            place = abs(value - middle[0]) / furthest if furthest else 0.0
+        fill = [round(a + place * (b - a)) for a, b in zip(*ends, strict=True)]
         return {
             "fill": "#" + "".join(f"{part:02x}" for part in fill),
             "ink": LIGHT_TEXT if contrast(fill, (255, 255, 255)) >= contrast(fill, (0, 0, 0)) else DARK_TEXT,
@@ -228,7 +246,7 @@ def _names(xs: Sequence[str], width: int) -> Any:
     return altair.Axis(labelAngle=-32, labelAlign="right", labelBaseline="middle")
 
 
-def _legend(series: Sequence[str], width: int) -> Any:
+def legend(series: Sequence[str], width: int) -> Any:
     """The legend, in columns where one row would be wider than the chart."""
     import altair
 
@@ -277,7 +295,7 @@ _CONFIG: Mapping[str, Any] = {
 }
 
 
-def _svg(chart: Any, alt: str) -> str:
+def drawn(chart: Any, alt: str) -> str:
     """The chart as an SVG element with its text for those who do not see it."""
     import vl_convert
 

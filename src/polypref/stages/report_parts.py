@@ -9,11 +9,17 @@ from typing import TYPE_CHECKING, Any
 from polypref.maths.stats import Estimate
 from polypref.stages import report_charts as charts
 from polypref.stages import report_tables as tables
+from polypref.stages.report_alignments import alignments, answers
+from polypref.stages.report_alignments import shown as shown_by_alignments
+from polypref.stages.report_best_of_n import best_of_n
+from polypref.stages.report_diagnosis import diagnosis
 from polypref.stages.report_imbalance import IMBALANCE, TRANSLATION, imbalance, leading, translation
 from polypref.stages.report_judged import Judged
 from polypref.stages.report_rewards import rewards
 from polypref.stages.report_section import Line, Part, alt, dots, round_name
 from polypref.stages.report_shift import representation
+from polypref.stages.report_signatures import examined
+from polypref.stages.report_training import training
 from polypref.stages.translate import STAGE
 
 if TYPE_CHECKING:
@@ -30,6 +36,11 @@ TRANSLATED_NOTE = "An answer whose translation failed has no score in the transl
 
 def parts(data: ReportData, draw: bool = True) -> Iterator[Part]:
     """The sections in their order; those without a chart or a table have nothing to show."""
+    yield from alignments(data, draw)
+    yield diagnosis(data)
+    yield from best_of_n(data, draw)
+    yield from training(data, draw)
+    yield from answers(data, draw)
     yield from rewards(data, draw)
     yield from representation(data, draw)
     yield _quality(data, draw)
@@ -41,7 +52,7 @@ def parts(data: ReportData, draw: bool = True) -> Iterator[Part]:
     yield _blind_spot(data, draw)
     yield _pairs(data, draw)
     yield _drops(data)
-    shown = ("quality", *IMBALANCE, *TRANSLATION, *Judged.of(data).metrics)
+    shown = {"quality", *IMBALANCE, *TRANSLATION, *Judged.of(data).metrics, *shown_by_alignments(data)}
     apart = ("reward_accuracy_", tables.ON_ANSWERS)
     told = [m for m in tables.metrics_of(data.results) if m not in shown and not m.startswith(apart)]
     name = tables.namer(data.unseen)
@@ -69,6 +80,7 @@ def parts(data: ReportData, draw: bool = True) -> Iterator[Part]:
         if stage != "pair"
     ]
     yield Part("stages", "The other stages in numbers", "", grids=[grid for grid in stages if grid], folded=True)
+    yield examined(data)
 
 
 def _quality(data: ReportData, draw: bool) -> Part:

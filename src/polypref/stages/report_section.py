@@ -8,11 +8,15 @@ from typing import Any
 
 from polypref.stages import report_charts as charts
 from polypref.stages import report_tables as tables
+from polypref.stages.report_words import Finding
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A section of the page: what it says, its charts (caption, SVG) and its tables."""
+    """A section of the page: what it says, its charts (caption, SVG), its tables, and sentences below them.
+
+    One that is folded stands below the page; a terminal, and one that is not ``short``, is told without it.
+    """
 
     id: str
     title: str
@@ -20,6 +24,8 @@ class Part:
     charts: list[tuple[str, str]] = field(default_factory=list)
     grids: list[tables.Grid] = field(default_factory=list)
     folded: bool = False
+    said: list[Finding] = field(default_factory=list)
+    short: bool = True
 
 
 Line = tuple[str, tables.Figures, str]

@@ -35,6 +35,7 @@ SHARES: Final = (
     "generalisation_gap",
     "no_verdict",
     "flip_rate",
+    "win_rate",
 )
 LABELS: Final = {
     "quality": "Quality",
@@ -70,7 +71,11 @@ LABELS: Final = {
     "cka_to_base": "Linear CKA with the base",
     "norm": "Norm of the hidden state",
     "translation_failed": "Round trips that failed",
+    "win_rate": "Win rate",
+    "reward": "Mean reward",
 }
+NAMED: Final = {"win_rate_by_": "Win rate by", "score_by_": "Score by", "accuracy_on_": "Accuracy on answers of"}
+"""How a metric begins that ends in a name."""
 POLICY, REFERENCE = "_policy_samples", "_reference_samples"
 ON_ANSWERS: Final = "accuracy_on_"
 """Before a model's name: how a reward model fares on the answers of that model."""
@@ -78,10 +83,11 @@ ON_ANSWERS: Final = "accuracy_on_"
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What stands in a table: a text, and how many prompts are behind it."""
+    """What stands in a table: a text, how many prompts are behind it, and whether that is good or to be watched."""
 
     text: str
     n: int | None = None
+    kind: str = ""
 
     def __str__(self) -> str:
         return f"{self.text} ({self.n})" if self.n is not None else self.text
@@ -171,14 +177,17 @@ def label_of(metric: str) -> str:
             if view.endswith(ending):
                 view, where = view.removesuffix(ending), words
         return f"Reward accuracy, {view.replace('_', '-')} view{where}"
+    for start, words in NAMED.items():
+        if metric.startswith(start):
+            return f"{words} {name_of(metric.removeprefix(start))}"
     return LABELS.get(metric, name_of(metric).replace("_", " ").capitalize())
 
 
 def is_share(metric: str, values: Iterable[float]) -> bool:
     """Whether a metric is told in percent: rates always, quality where every value lies in [0, 1]."""
-    if metric in SHARES or metric.startswith(("reward_accuracy_", "accuracy_")):
+    if metric in SHARES or metric.startswith(("reward_accuracy_", "accuracy_", "win_rate_")):
         return True
-    return metric.endswith("quality") and all(0 <= v <= 1 for v in values)
+    return (metric.endswith("quality") or metric.startswith("quality_")) and all(0 <= v <= 1 for v in values)
 
 
 def order(items: Iterable[str]) -> list[str]:
@@ -200,6 +209,14 @@ def estimate(figures: Mapping[str, float | int | None], metric: str) -> Estimate
         return None
     n, stderr = figures.get(f"{metric}_n"), figures.get(f"{metric}_stderr")
     return Estimate(float(value), None if stderr is None else float(stderr), int(n) if n is not None else 0)
+
+
+def ends(found: Estimate, share: bool) -> tuple[float, float] | tuple[None, None]:
+    """The 95% interval of a figure, a share's kept inside 0 and 1."""
+    interval = found.interval() if found.n > 1 else None
+    if interval is None:
+        return None, None
+    return (max(0.0, interval[0]), min(1.0, interval[1])) if share else interval
 
 
 def values_of(results: Mapping[str, Figures], metric: str) -> list[float]:

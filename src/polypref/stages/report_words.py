@@ -70,6 +70,7 @@ def findings(
     unseen: Collection[str] = (),
     methods: Mapping[str, str] | None = None,
     dominance: Mapping[str, Any] | None = None,
+    looked: bool = False,
 ) -> list[Finding]:
     """What a reader should not have to look for, the failures included.
 
@@ -78,6 +79,7 @@ def findings(
         unseen: languages that no training prompt was in.
         methods: how the rounds train, under an empty name, and how each baseline does.
         dominance: what was measured of which language leads.
+        looked: failure signatures were looked for, which tell more exactly whether answers leave or grow.
     """
     return [
         *_dominance(dominance),
@@ -86,7 +88,7 @@ def findings(
         *_imbalance(results, unseen),
         *_blind_spots(results, unseen),
         *_accuracies(results, unseen),
-        *_answers(results, comparisons, unseen),
+        *([] if looked else _answers(results, comparisons, unseen)),
     ]
 
 
@@ -140,14 +142,15 @@ def _baselines(
         if c.get("kind") == BASELINE:
             over = " ".join(map(name_of, c.get("mean_over") or c.get("languages", {})))
             ours, other = (name_of(methods.get(name, "training")) for name in ("", c["from"]))
-            text = f"{_method(ours)} on the pairs ({name_of(c['to'])}) against {_method(other)} on the same answers "
-            text += f"({name_of(c['from'])}): {_signed(c, in_points(c, results))} over {over}"
+            text = f"{method_name(ours)} on the pairs ({name_of(c['to'])}) against {method_name(other)} on the same "
+            text += f"answers ({name_of(c['from'])}): {_signed(c, in_points(c, results))} over {over}"
             out.append(_sided(c, text[0].upper() + text[1:]))
     return out
 
 
-def _method(name: str) -> str:
-    return name.upper() if name in ("dpo", "sft", "kto") else name
+def method_name(name: str) -> str:
+    """How the field writes a method."""
+    return name.upper() if name in ("dpo", "sft", "kto", "rloo", "grpo") else name_of(name)
 
 
 def _signed(gain: Mapping[str, Any], share: bool) -> str:
@@ -267,6 +270,11 @@ def _answers(
     if longer:
         out.append(Finding("watch", f"Answers grow by more than a quarter {names} in {listed(longer, namer(unseen))}."))
     return out
+
+
+def named(tags: Sequence[str], most: int = 5) -> str:
+    """The names of languages where they are few, else how many they are."""
+    return listed(tags) if len(tags) <= most else f"{len(tags)} languages"
 
 
 def listed(tags: Sequence[str], name: Namer = language_name) -> str:
