@@ -54,6 +54,12 @@ def test_a_person_gets_features_sentences_and_notes(run):
     assert told.stdout.endswith("\nnote: 1 of 2 features are not tested: 1 because every pair shares the value\n")
 
 
+def test_a_predictor_may_be_symmetric(run):
+    near = json.loads(run("--predictor", "culture=c.csv", "--symmetric", "culture", "--json").stdout)
+    assert near["predictors"]["culture"]["n"] == 6  # de with en, es and tr; es on tr is in no row
+    assert near["options"]["symmetric"] == ["culture"]
+
+
 def test_without_features_predictors_stand_alone(run):
     assert run().stdout.startswith("shared_script: no correlation")
 

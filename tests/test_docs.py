@@ -247,7 +247,21 @@ def test_the_recipes_of_the_pages_are_valid(block: Block, tmp_path: Path) -> Non
     "page",
     [
         ROOT / "CONTRIBUTING.md",
-        *(DOCS / f"{name}.md" for name in ("methods", "commands", "judging", "rewards", "diagnoses", "best-of-n")),
+        *(
+            DOCS / f"{name}.md"
+            for name in (
+                "methods",
+                "commands",
+                "judging",
+                "rewards",
+                "diagnoses",
+                "best-of-n",
+                "sft",
+                "rl",
+                "serving",
+                "sweep",
+            )
+        ),
     ],
     ids=named,
 )

@@ -252,6 +252,7 @@ def test_the_view_that_pairs_is_that_of_the_score(tmp_path):
 
 LIDR = ["models.policy=/a", "prompts.path=/c"]
 REWARDS = ["reward_models.data.path=/a", "judge.data.path=/b"]
+SFT = ["sft.start=/a", "sft.data.path=/b", "reward_models.data.path=/g"]
 GIVEN = {
     "quickstart-reward-transfer": ["models.policy.path=/a"],
     "reward-transfer": ["models.policy=/c", *REWARDS, "prompts.path=/d"],
@@ -265,6 +266,12 @@ GIVEN = {
     "quickstart": ["models.reference.path=/a"],
     "quickstart-lidr": ["models.policy.path=/a"],
     "smoke": [],
+    "quickstart-reuse-rewards": ["models.policy.path=/a"],
+    "reuse-rewards-bon": [*SFT, "reward_models.data.articles=/f", "evaluate.prompts.path=/d"],
+    "reuse-rewards-rl": [*SFT, "diagnose.prompts.path=/e", "prompts.path=/c", "evaluate.prompts.path=/d"],
+    "reuse-rewards-dpo": [
+        *("models.policy=/a", "rewards.rm-en.model=/b", "prompts.path=/c", "evaluate.prompts.path=/d"),
+    ],
 }
 
 

@@ -14,12 +14,18 @@ import typer
 
 from polypref import (
     cli_best_of_n,
+    cli_diagnose,
     cli_diagnoses,
+    cli_distance,
     cli_dominant,
     cli_pair,
     cli_preferences,
     cli_rewards,
+    cli_rl,
+    cli_serve,
+    cli_sft,
     cli_stages,
+    cli_sweep,
     cli_translate,
     cli_typology,
 )
@@ -45,7 +51,7 @@ def quickstart(
         str,
         typer.Option(
             help="icr: implicit cross-lingual rewarding; lidr: language imbalance driven rewarding; reward-transfer: "
-            "reward models across languages"
+            "reward models across languages; reuse-rewards: best-of-n and reinforcement by another language's reward"
         ),
     ] = "icr",
     seed: Annotated[int, typer.Option(min=0, help="of the world, the models and the samples")] = 0,
@@ -199,8 +205,14 @@ cli_dominant.add_to(cli_stages.evaluate)
 cli_typology.add_to(cli_stages.evaluate)
 cli_diagnoses.add_to(cli_stages.evaluate)
 cli_rewards.add_to()
+cli_sft.add_to(cli_stages.training)
+cli_rl.add_to(cli_stages.training)
+cli_distance.add_to(cli_stages.evaluate)
 cli_best_of_n.add_to(app)
+cli_diagnose.add_to(app)
 cli_preferences.add_to(app)
+cli_sweep.add_to(app)
+cli_serve.add_to(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -174,7 +174,8 @@ def _spec(text: str, url: str | None) -> dict[str, Any]:
     return {"scorer": scorer, **({"model": {"path": path, **server}} if path else {})}
 
 
-def _rewards(named: list[str], url: str | None = None) -> dict[str, Any]:
+def specs_of(named: list[str], url: str | None = None) -> dict[str, Any]:
+    """``NAME=MODEL`` or ``NAME=SCORER:MODEL`` as rewards of a recipe."""
     specs: dict[str, Any] = {}
     for entry in named:
         name, equals, text = entry.partition("=")
@@ -188,7 +189,7 @@ def _rewards(named: list[str], url: str | None = None) -> dict[str, Any]:
     return specs
 
 
-def _run(tree: dict[str, Any], overrides: list[str] | None, out: Path, as_json: bool, part: str) -> None:
+def run_tree(tree: dict[str, Any], overrides: list[str] | None, out: Path, as_json: bool, part: str) -> None:
     """Run a recipe of rewards alone; ``part`` of its results is the machine's answer."""
     from polypref.mistakes import checked
     from polypref.recipe import Recipe
@@ -249,7 +250,7 @@ def evaluate_rewards(
     as_json: AsJson = False,
 ) -> None:
     """Accuracy of rewards by language and category, with baselines, intervals, and the transfer matrix of several."""
-    specs = _rewards(reward or [], url)
+    specs = specs_of(reward or [], url)
     data = {"path": input_, "shape": shape, "allow_overlap": allow_overlap}
     tree: dict[str, Any] = {
         "name": "rewards",
@@ -265,7 +266,7 @@ def evaluate_rewards(
             "trained_on": _trained_on(trained_on or []),
         },
     }
-    _run(tree, set_, out, as_json, "rewards")
+    run_tree(tree, set_, out, as_json, "rewards")
 
 
 def _trained_on(entries: list[str]) -> dict[str, list[str]]:
@@ -300,7 +301,7 @@ def evaluate_representation(
         "rounds": 0,
         "pivot": pivot,
         "languages": language or [],
-        "rewards": _rewards(reward or []),
+        "rewards": specs_of(reward or []),
         "representation": {
             "texts": {"path": input_, "shape": shape},
             "base": {"path": base},
@@ -309,4 +310,4 @@ def evaluate_representation(
             "centre": centre,
         },
     }
-    _run(tree, set_, out, as_json, "representation")
+    run_tree(tree, set_, out, as_json, "representation")

@@ -31,6 +31,9 @@ def typology(
             metavar="NAME=FILE.csv", help="CSV: source_language, target_language, value; several may be given"
         ),
     ] = None,
+    symmetric: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="a --predictor of which a row holds in both directions")
+    ] = None,
     figure: Annotated[str, typer.Option(help="the column of --win-rate that is explained")] = "win_rate",
     same_language: Annotated[bool, typer.Option("--same-language", help="pairs of a language with itself too")] = False,
     variances: Annotated[str, typer.Option(help="of the two groups: pooled (Student) or separate (Welch)")] = "pooled",
@@ -56,6 +59,7 @@ def typology(
         min_pairs=min_pairs,
         resamples=resamples,
         seed=seed,
+        symmetric=symmetric or (),
     )
     tables = {name: read_table(path, "value") for name, path in _predictors(predictor or []).items()}
     figures = stage.cells(read_table(win_rate, figure), figure)

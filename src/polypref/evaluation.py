@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from polypref import imbalance_steps, inputs
+from polypref import best_of_n_steps, imbalance_steps, inputs, registry, win_rate_steps
+from polypref.best_of_n_steps import QUALITY, Picks
 from polypref.recipe_sections import Evaluate
+from polypref.reward_steps import Rewards
 from polypref.stages import evaluate as evaluating
 from polypref.stages import generate as generating
 from polypref.stages import score as scoring
 from polypref.store.shards import Track
 from polypref.workshop import Model, NamedScorer, Reward, Round, Workshop
 
-QUALITY = "quality"
 LABELLED_ORIGINS = ("sampled", "reference", "human", None)
 
 
-def evaluate_models(
-    shop: Workshop, rounds: Sequence[Round], held_out: Track | None
-) -> dict[str, evaluating.Evaluation]:
-    """Step name → its evaluation, for the reference, the policy, every round's model and the baselines."""
+@dataclass(frozen=True)
+class Evaluated:
+    """What was measured: step → its evaluation, and step → its answers to the held-out prompts."""
+
+    evaluations: dict[str, evaluating.Evaluation] = field(default_factory=dict)
+    answered: dict[str, Track] = field(default_factory=dict)
+    picks: Picks | None = None
+
+
+def evaluate_models(shop: Workshop, rounds: Sequence[Round], held_out: Track | None, rewards: Rewards) -> Evaluated:
+    """The reference, the policy, every round's model and the baselines, and what best-of-n makes of the policy."""
     section = shop.recipe.evaluate
     reference = shop.reference
     on_training = imbalance_steps.worth(shop, rounds, held_out)
     out: dict[str, evaluating.Evaluation] = {}
+    answered: dict[str, Track] = {}
+    picks = None
     shop.meet_the_unseen()
     if section is not None and held_out is not None:
         models = [reference, shop.policy, *(model for r in rounds for model in (*r.baselines, r.result))]
         for name, model in {model.name: model for model in models}.items():
-            out[name] = _evaluate(shop, section, held_out, model, reference)
+            answered[name], out[name] = _evaluate(shop, section, held_out, model, reference)
         for reward in _rewards(rounds):
             accuracy = _reward_accuracy(shop, section, held_out, reward, [reference, reward.policy])
             out[reward.policy.name] = out[reward.policy.name].merge(accuracy)
@@ -37,10 +48,65 @@ def evaluate_models(
             answerers = {model.name: model for model in (reference, shop.policy, *(r.result for r in rounds))}
             accuracy = _scorer_accuracy(shop, section, held_out, scorer, list(answerers.values()))
             out[scorer.name] = out.get(scorer.name, evaluating.Evaluation()).merge(accuracy)
+        picks = _best_of_n(shop, section, held_out, rewards, answered, out)
+        _win_rates(shop, section, rounds, rewards, picks, answered, out)
     for found in (labelled_accuracy(shop, rounds), on_training):
         for name, figures in found.items():
             out[name] = out.get(name, evaluating.Evaluation()).merge(figures)
-    return {name: evaluation for name, evaluation in out.items() if evaluation.values}
+    return Evaluated({name: evaluation for name, evaluation in out.items() if evaluation.values}, answered, picks)
+
+
+def _best_of_n(
+    shop: Workshop,
+    section: Evaluate,
+    held_out: Track,
+    rewards: Rewards,
+    answered: dict[str, Track],
+    out: dict[str, evaluating.Evaluation],
+) -> Picks | None:
+    """The picks of best-of-n join the models as steps of their own."""
+    base = shop.policy
+    scorers = {n: r for n, r in rewards.scorers.items() if r.spec.scorer not in registry.COMPARERS}
+    picks = best_of_n_steps.best_of_n(shop, held_out, base, answered[base.name], scorers)
+    if picks is None:
+        return None
+    for pick in picks.picks:
+        answered[pick.step] = pick.track
+        options = _figures(section)
+        out[pick.step] = _measure(shop, f"{best_of_n_steps.FOLDER}/{pick.reward.name}/figures", pick.track, options)
+        if "kl" in pick.curve[picks.n[-1]].values:
+            out[pick.step].values["kl"] = pick.curve[picks.n[-1]].values["kl"]
+    return picks
+
+
+def _win_rates(
+    shop: Workshop,
+    section: Evaluate,
+    rounds: Sequence[Round],
+    rewards: Rewards,
+    picks: Picks | None,
+    answered: Mapping[str, Track],
+    out: dict[str, evaluating.Evaluation],
+) -> None:
+    """Who wins against the policy that round 1 starts from, and what each step's own reward thinks of it."""
+    made_by = {pick.step: [pick.reward.name] for pick in picks.picks} if picks else {}
+    for now in rounds:
+        made_by |= {model: [reward.name] for model, reward in now.made_by.items()}
+    found = win_rate_steps.win_rates(shop, rewards, shop.policy.name, answered, made_by)
+    for step, evaluation in found.items():
+        out[step] = out[step].merge(evaluation)
+    lead = next((r.reward for r in rounds if isinstance(r.reward, NamedScorer)), None)
+    if lead is None and picks and picks.picks:
+        lead = picks.picks[0].reward
+    if lead is not None:
+        for step in [shop.policy.name, *(s for s, names in made_by.items() if lead.name in names)]:
+            if values := out[step].values.get(f"score_by_{lead.name}"):
+                out[step].values["reward"] = values
+    if section.by_category:
+        for step, track in answered.items():
+            categories = {example.id: example.category for example in track.examples()}
+            for metric in ("quality", "win_rate"):
+                out[step].add_by_category(metric, categories)
 
 
 def _rewards(rounds: Sequence[Round]) -> list[Reward]:
@@ -53,9 +119,15 @@ def _scorers(rounds: Sequence[Round]) -> list[NamedScorer]:
     return list({r.reward.name: r.reward for r in rounds if isinstance(r.reward, NamedScorer)}.values())
 
 
+def _figures(section: Evaluate) -> evaluating.EvaluateOptions:
+    """What is measured of answers as they are."""
+    quality = QUALITY if section.quality is not None else None
+    return evaluating.EvaluateOptions(language_fidelity=section.language_fidelity, quality=quality)
+
+
 def _evaluate(
     shop: Workshop, section: Evaluate, held_out: Track, model: Model, reference: Model
-) -> evaluating.Evaluation:
+) -> tuple[Track, evaluating.Evaluation]:
     """One model's own answers: quality, language, length, and the divergence from the reference."""
     folder = f"evaluation/{model.name}"
     options = generating.GenerateOptions(
@@ -65,19 +137,20 @@ def _evaluate(
         keep_thinking=shop.recipe.generate.keep_thinking,
     )
     track = shop.generate(held_out, f"{folder}/generate", options)
-    figures: dict[str, Any] = {"language_fidelity": section.language_fidelity}
+    figures: dict[str, Any] = {}
     if section.quality is not None:
         scorer = scoring.ScorerOptions(scorer=section.quality, model=section.quality_model, name=QUALITY)
         track = shop.scorer(track, f"{folder}/score-{QUALITY}", scorer)
-        figures["quality"] = QUALITY
+    answered = track
     if section.kl and model.name != reference.name:
         # The divergence is read off the multilingual view: both log-probabilities under the answered prompt.
         track = shop.implicit(track, f"{folder}/policy_samples/score-multilingual", "multilingual", model, reference)
-        figures |= {
+        figures = {
             "policy_logprob": "multilingual_policy_logprob",
             "reference_logprob": "multilingual_reference_logprob",
         }
-    return _measure(shop, f"{folder}/figures", track, evaluating.EvaluateOptions(**figures))
+    options = _figures(section).model_copy(update=figures)
+    return answered, _measure(shop, f"{folder}/figures", track, options)
 
 
 def _measure(shop: Workshop, name: str, track: Track, options: evaluating.EvaluateOptions) -> evaluating.Evaluation:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from polypref.backends.base import Context
 from polypref.errors import InputError, did_you_mean
@@ -13,6 +15,7 @@ from polypref.records import Example, parse_example, to_json
 from polypref.stages import translate_prompts
 from polypref.stages.overlap import refuse_overlap
 from polypref.stages.prompt_instruction import instructed
+from polypref.stages.prompt_objectives import objective
 from polypref.stages.prompts import PromptOptions, read_prompts, restricted
 from polypref.stages.translate_prompts import TranslatePromptsOptions
 from polypref.store.atomic import digest
@@ -21,44 +24,76 @@ from polypref.workshop import Workshop
 
 PROMPTS, TRANSLATED_PROMPTS = "prompts", "prompts-translated"
 SANDBOX = "sandbox:"
-SPLITS = ("train", "test", "preferences-train", "preferences-test")
+SPLITS = ("train", "test", "preferences-train", "preferences-test", "summaries-train", "summaries-test")
 OWN_STAGES = ("generate", "translate", "score", "pair")
 
 
-def prompt_tracks(shop: Workshop, preferences: Track | None = None) -> tuple[Track, Track | None, Track | None]:
-    """The training prompts, the held-out ones and those of the alignment as tracks.
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of a run: to train on, to evaluate with, of the alignment, and of the diagnosis where it has own."""
 
-    Of the first two only the prompts are taken: a run draws its own answers to them.
+    training: Track | None = None
+    held_out: Track | None = None
+    alignment: Track | None = None
+    diagnosis: Track | None = None
+
+
+def prompt_tracks(shop: Workshop, seen: Sequence[Track] = ()) -> Prompts:
+    """Every kind of prompts as a track.
+
+    Of those that the run answers only the prompts are taken: it draws its own answers to them.
 
     Args:
-        preferences: what reward models were trained on, which held-out prompts must not be among either.
+        seen: what other models of the run are trained on, which held-out prompts must not be among either.
 
     Raises:
         InputError: held-out prompts are among the others, in any language, and nobody has allowed it.
     """
     recipe = shop.recipe
-    assert recipe.prompts is not None, "a recipe with rounds is refused without"
-    # Prompts that are to be made are not asked for.
-    asked = (recipe.pivot,) if recipe.translate_prompts else recipe.languages
-    training = load(shop, "prompts", recipe.prompts, asked, alone=True)
-    languages = recipe.languages or tuple(dict.fromkeys(lang for e in training for lang in e.prompts))
-    if recipe.pivot not in languages:
-        raise InputError(f"the pivot {recipe.pivot} is none of the languages {', '.join(languages)}; add it to them")
-    shop.speak(languages, recipe.pivot)
+    section = recipe.evaluate
+    training: list[Example] = []
+    languages = recipe.languages
+    if recipe.rounds and recipe.prompts:
+        # Prompts that are to be made are not asked for.
+        asked = (recipe.pivot,) if recipe.translate_prompts else recipe.languages
+        training = load(shop, "prompts", recipe.prompts, asked, alone=True)
+        languages = recipe.languages or tuple(dict.fromkeys(lang for e in training for lang in e.prompts))
+        if recipe.pivot not in languages:
+            raise InputError(
+                f"the pivot {recipe.pivot} is none of the languages {', '.join(languages)}; add it to them"
+            )
+        shop.speak(languages, recipe.pivot)
     pivot: list[Example] = []
     if recipe.alignment:
         # Preferences exist in the pivot: nothing else is asked of their prompts.
         pivot = load(shop, "alignment/prompts", recipe.alignment.prompts, (recipe.pivot,))
-    section = recipe.evaluate
+    asked_first: list[Example] = []
+    own = recipe.diagnose and (recipe.diagnose.prompts or (None if recipe.rounds else recipe.prompts))
+    if own:
+        asked_first = load(shop, "diagnosis/asked", own, languages, alone=True)
+        languages = _spoken(shop, languages, asked_first)
     held_out = None
     if section is not None and section.prompts is not None:
-        spoken = (*languages, *shop.unseen)
-        examples = load(shop, "evaluation/prompts", section.prompts, spoken, alone=True)
-        for others in (training, pivot, preferences.examples() if preferences else ()):
+        examples = load(shop, "evaluation/prompts", section.prompts, (*languages, *shop.unseen), alone=True)
+        languages = _spoken(shop, languages, examples)
+        for others in (training, pivot, asked_first, *(track.examples() for track in seen)):
             refuse_overlap(others, examples, allow=section.prompts.allow_overlap)
-        held_out = track(shop, "evaluation/prompts", examples, spoken)
-    aligned = track(shop, "alignment/prompts", pivot, (recipe.pivot,)) if pivot else None
-    return track(shop, PROMPTS, training), held_out, aligned
+        held_out = track(shop, "evaluation/prompts", examples, (*languages, *shop.unseen))
+    return Prompts(
+        training=track(shop, PROMPTS, training) if training else None,
+        held_out=held_out,
+        alignment=track(shop, "alignment/prompts", pivot, (recipe.pivot,)) if pivot else None,
+        diagnosis=track(shop, "diagnosis/asked", asked_first, languages) if asked_first else None,
+    )
+
+
+def _spoken(shop: Workshop, languages: tuple[str, ...], examples: Sequence[Example]) -> tuple[str, ...]:
+    """The run's languages, which its first prompts tell where nothing else has."""
+    if not languages:
+        languages = shop.languages or tuple(dict.fromkeys(lang for e in examples for lang in e.prompts))
+    if not shop.languages:
+        shop.speak(languages, shop.recipe.pivot)
+    return languages
 
 
 def labelled(shop: Workshop, options: PromptOptions) -> Track:
@@ -136,15 +171,22 @@ def _prompts_of(example: Example) -> Example:
 
 def _sandbox(options: PromptOptions) -> list[Example]:
     """Prompts of the embedded world, or preference data: ``limit`` of them."""
-    from polypref.sandbox import preferences, world
+    from polypref.sandbox import preferences, summaries, world
 
     part = options.path[len(SANDBOX) :]
     if part not in SPLITS:
         raise InputError(f"{options.path} is no part of the sandbox; {did_you_mean(part, SPLITS)}")
     kind, _, name = part.rpartition("-")
-    make = preferences.preferences if kind else world.prompts
+    make: Callable[[str, int, int], list[dict[str, Any]]] = {
+        "": world.prompts,
+        "preferences": preferences.preferences,
+        "summaries": summaries.summaries,
+    }[kind]
     try:
-        found = [parse_example(row) for row in make(name, options.limit or 300, options.seed)]
+        rows = make(name, options.skip + (options.limit or 300), options.seed)[options.skip :]
+        found = [parse_example(row) for row in rows]
+        label_key = options.label_key or ("right" if kind == "summaries" else None)
+        found = objective(found, label_key, pair_labels=options.pair_labels, where=options.path)
     except ValueError as error:
         raise InputError(f"{options.path}: {error}; ask for fewer with limit") from None
     keep = options.languages or tuple(found[0].prompts)

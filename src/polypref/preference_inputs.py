@@ -11,7 +11,7 @@ from polypref.errors import InputError
 from polypref.inputs import load, track
 from polypref.recipe_rewards import Judge, PreferenceTranslation, RewardModels
 from polypref.records import Example
-from polypref.stages import translate_preferences, translate_prompts
+from polypref.stages import corruption, translate_preferences, translate_prompts
 from polypref.stages.overlap import refuse_overlap
 from polypref.stages.preference_data import RowCounts, check, split
 from polypref.stages.prompts import PromptOptions, restricted
@@ -76,7 +76,18 @@ def _reward_models(shop: Workshop, section: RewardModels) -> tuple[Track, Track]
     for remark in found.remarks():
         shop.note(f"{section.data.path}: {remark}")
     _refuse_none(section, found.training, languages)
+    if section.noise:
+        training = _with_noise(shop, section, training)
     return track(shop, TRAINING, training, languages), track(shop, VALIDATION, validation, languages)
+
+
+def _with_noise(shop: Workshop, section: RewardModels, training: Sequence[Example]) -> list[Example]:
+    """The training data with a share of its judgements turned round; what validates and judges stays right."""
+    flip = corruption.flip_labels if section.train.loss == "pointwise" else corruption.flip_pairs
+    noisy, counts = flip(training, section.noise, section.data.seed)
+    told = ", ".join(f"{lang} {n}" for lang, n in counts.items())
+    shop.note(f"{section.data.path}: judgements turned round, as reward_models.noise asks: {told}")
+    return noisy
 
 
 def _refuse_none(section: RewardModels, found: RowCounts, languages: tuple[str, ...]) -> None:
@@ -101,10 +112,9 @@ def _translated(shop: Workshop, section: PreferenceTranslation, examples: Sequen
     assert model is not None, "the recipe is refused without either"
     others = tuple(lang for lang in shop.languages if lang != shop.pivot)
     options = section.options(model, others)
-    settings = {
-        **shop.identity(options, translate_preferences.VERSION),
-        "identifier": shop.identifier(options.language_check),
-    }
+    told = shop.identity(options, translate_preferences.VERSION)
+    del told["languages"]  # each unit is one
+    settings = {**told, "identifier": shop.identifier(options.language_check)}
 
     def work(lang: str, unit: Iterable[Example]) -> Iterator[Example]:
         alone = options.model_copy(update={"languages": (lang,)})

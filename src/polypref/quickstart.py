@@ -38,6 +38,7 @@ SYSTEMS = {
     "reward-transfer": System(
         "quickstart-reward-transfer", "models.policy.path", SftSettings(steps=400, alignment=0.95)
     ),
+    "reuse-rewards": System("quickstart-reuse-rewards", "models.policy.path", SftSettings(steps=400, alignment=0.95)),
 }
 
 

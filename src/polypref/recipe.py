@@ -11,13 +11,17 @@ from pydantic import Field, field_validator, model_validator
 from polypref import registry
 from polypref.backends.base import ModelSpec, Options, ScorerSpec, Tag
 from polypref.errors import did_you_mean
+from polypref.recipe_reuse import BestOfN, Diagnose
+from polypref.recipe_reuse_checks import check_reuse
 from polypref.recipe_reward_checks import check_rewards
 from polypref.recipe_rewards import AnyReward, Judge, ModelReward, Name, Representation, RewardModels
 from polypref.recipe_sections import (
     NAME,
     Alignment,
     AnyPair,
+    AnyTrain,
     Baseline,
+    BestOfNPair,
     Evaluate,
     Generate,
     ImbalancePair,
@@ -25,11 +29,14 @@ from polypref.recipe_sections import (
     Pair,
     PromptTranslation,
     Reward,
+    RLTrain,
     Server,
     Train,
     Translate,
 )
+from polypref.recipe_sft import SFT
 from polypref.stages.prompts import PromptOptions
+from polypref.stages.signature_figures import SignatureOptions
 from polypref.stages.views import View
 
 LOGPROBS = ("policy_logprob", "reference_logprob")
@@ -44,12 +51,15 @@ class Recipe(Options):
     languages: tuple[Tag, ...] = Field((), description="all that the prompts have when empty; the pivot is among them")
     pivot: Tag = Field("en", description="the language that preferences exist in")
     models: Models = Field(Models(), description="what the user brings; needed by rounds")
+    sft: SFT | None = Field(None, description="makes the policy where models.policy is left out: the unaligned model")
     rewards: dict[Name, ScorerSpec] = Field(
         default_factory=dict, description="rewards that the user brings: a name for each, and the scorer"
     )
     reward_models: RewardModels | None = Field(None, description="reward models to train")
     judge: Judge | None = Field(None, description="judges all rewards, trained and brought; not at all when left out")
     representation: Representation | None = Field(None, description="what reward training does to hidden states")
+    diagnose: Diagnose | None = Field(None, description="cheap experiments before the rounds: go, doubtful or no-go")
+    best_of_n: BestOfN | None = Field(None, description="what picking by the rewards is worth, without training")
     server: Server | None = Field(None, description="who answers in the models' stead; themselves when left out")
     alignment: Alignment | None = Field(None, description="makes the policy where models.policy is left out")
     prompts: PromptOptions | None = Field(None, description="the training prompts, in all languages; needed by rounds")
@@ -62,12 +72,13 @@ class Recipe(Options):
     )
     reward: AnyReward = Field(Reward(), description="how the answers are scored; not for pairs by imbalance")
     pair: AnyPair = Field(Pair(), description="which answers become pairs")
-    train: Train = Field(Train(), description="how a round trains on them")
+    train: AnyTrain = Field(Train(), description="how a round trains on them, or by reinforcement without pairs")
     baselines: tuple[Baseline, ...] = Field((), description="other models to hold the rounds' against")
     rounds: int = Field(
-        2, ge=0, description="each starts from the model of the one before; 0 stops after the rewards are judged"
+        2, ge=0, description="each starts from the model of the one before; 0 trains nothing beside sft and rewards"
     )
     evaluate: Evaluate | None = Field(None, description="what is measured; nothing when left out")
+    signatures: SignatureOptions = Field(SignatureOptions(), description="the limits of the signs of failure")
     language_identifier: Identifier = Field("lingua", description="who tells the language of an answer")
     shard_size: int = Field(256, gt=0, description="prompts a shard: what a kill may cost, and what a progress step is")
     report_samples: int = Field(3, ge=0, description="pairs a language shown in the report")
@@ -83,25 +94,32 @@ class Recipe(Options):
 
     @model_validator(mode="after")
     def _rounds_have_what_they_need(self) -> Recipe:
-        given = {"models": self.models != Models(), "prompts": self.prompts is not None}
+        given = {"models": self.models != Models() or self.sft is not None, "prompts": self.prompts is not None}
         if self.rounds and (lost := [name for name, there in given.items() if not there]):
             raise ValueError(f"{' and '.join(lost)} must be given, or rounds: 0 to align nothing")
-        if not self.rounds and not (self.judge or self.reward_models or self.representation):
+        tasks = (self.sft, self.judge, self.reward_models, self.representation, self.diagnose, self.best_of_n)
+        if not self.rounds and not any(tasks):
             raise ValueError("rounds is 0 and there are no rewards, so there is nothing to do; say rounds: 1")
         return self
 
     @model_validator(mode="after")
     def _rewards_have_what_they_need(self) -> Recipe:
         check_rewards(self)
+        check_reuse(self)
         return self
 
     @model_validator(mode="after")
     def _one_policy(self) -> Recipe:
-        if not self.rounds and self.models == Models():
+        if not self.answers and self.models == Models():
             return self
-        if (self.models.policy is None) == (self.alignment is None):
-            raise ValueError("give models.policy, or alignment to make it from the reference: one of the two")
+        makers = {"models.policy": self.models.policy, "alignment": self.alignment, "sft": self.sft}
+        given = [name for name, made in makers.items() if made is not None]
+        if len(given) != 1:
+            told = f", not {' and '.join(given)}" if given else ""
+            raise ValueError(f"give models.policy, or alignment or sft to make it: one of the three{told}")
         by_itself = isinstance(self.pair, ImbalancePair) or isinstance(self.reward, ModelReward) or not self.rounds
+        if self.sft and self.models.reference:
+            raise ValueError("models.reference beside sft is what nothing was aligned from; leave it out")
         if self.models.reference is None and (self.alignment or not by_itself):
             raise ValueError("models.reference is missing; give the model that the policy was aligned from")
         for role, spec in (("policy", self.models.policy), ("reference", self.models.reference)):
@@ -234,7 +252,7 @@ class Recipe(Options):
 
     @model_validator(mode="after")
     def _known_scores(self) -> Recipe:
-        if isinstance(self.pair, Pair):
+        if isinstance(self.pair, Pair) and not isinstance(self.train, RLTrain):
             made = [name for view in self.views for name in (view, *(f"{view}_{kind}" for kind in LOGPROBS))]
             made += [self.reward.model] if isinstance(self.reward, ModelReward) else []
             if self.pair_score not in made:
@@ -251,7 +269,7 @@ class Recipe(Options):
     @property
     def model_names(self) -> list[str]:
         """What results call the models that answer: those given, the rounds' and the baselines'."""
-        if not self.rounds and self.models == Models():
+        if not self.answers and self.models == Models():
             return []
         given = [self.policy_name] if self.models.reference is None else [self.reference_name, self.policy_name]
         made = [f"{self.name}-round-{number + 1}" for number in range(self.rounds)]
@@ -262,14 +280,19 @@ class Recipe(Options):
         """What results call the policy that round 1 starts from."""
         if self.models.policy is not None:
             return self.models.policy.name or "policy"
-        return self.alignment.name if self.alignment else "policy"
+        maker = self.alignment or self.sft
+        return maker.name if maker else "policy"
 
     @property
-    def reference(self) -> ModelSpec:
-        """What the policy was aligned from; the policy itself where the recipe names nothing else."""
-        found = self.models.reference or self.models.policy
-        assert found is not None, "the recipe is refused without either"
-        return found
+    def answers(self) -> bool:
+        """Whether a model of the run answers anything, beside what rewards are judged on."""
+        return bool(self.rounds or self.sft or self.best_of_n or self.diagnose)
+
+    @property
+    def reference(self) -> ModelSpec | None:
+        """What the policy was aligned from; the policy itself where the recipe names nothing else. None where a
+        training of the run makes it."""
+        return self.models.reference or self.models.policy
 
     @property
     def reference_name(self) -> str:
@@ -291,9 +314,10 @@ class Recipe(Options):
     @property
     def pair_score(self) -> str:
         """The score that pairs; empty where none does."""
-        if not isinstance(self.pair, Pair):
+        if isinstance(self.train, RLTrain) or not isinstance(self.pair, Pair | BestOfNPair):
             return ""
-        return self.pair.score or (self.reward.model if isinstance(self.reward, ModelReward) else self.reward.views[0])
+        own = self.pair.score if isinstance(self.pair, Pair) else ""
+        return own or (self.reward.model if isinstance(self.reward, ModelReward) else self.reward.views[0])
 
     @property
     def pair_layer(self) -> str:
@@ -304,9 +328,9 @@ class Recipe(Options):
 
     @property
     def reward_start(self) -> ModelSpec | None:
-        """What reward models are made of."""
+        """What reward models are made of; None where that is the model that sft makes."""
         own = self.reward_models.start if self.reward_models else None
-        return own or self.models.reference or self.models.policy
+        return own or self.reference
 
     @property
     def representation_base(self) -> ModelSpec | None:
@@ -318,7 +342,10 @@ class Recipe(Options):
 _SEEDED = ("prompts", "generate", "train", "sampling", "labelled", "data", "validation", "training", "texts")
 _ALWAYS = {
     "alignment": ("generate", "train"),
+    "sft": ("train",),
     "evaluate": ("sampling",),
+    "diagnose": (),
+    "best_of_n": (),
     "reward_models": ("train",),
     "judge": (),
     "representation": (),
@@ -336,7 +363,7 @@ def _seeded(tree: Mapping[str, Any], seed: Any, always: Sequence[str] = ("genera
         if isinstance(out.get(name), dict):
             out[name] = _seeded(out[name], seed, inside)
     if isinstance(baselines := out.get("baselines"), list):
-        out["baselines"] = [_seeded(b, seed, ("train",)) if isinstance(b, dict) else b for b in baselines]
+        out["baselines"] = [_seeded(b, seed, ()) if isinstance(b, dict) else b for b in baselines]
     return out
 
 
@@ -345,4 +372,6 @@ def as_tree(recipe: Recipe) -> dict[str, Any]:
     tree = recipe.model_dump(mode="json")
     if isinstance(recipe.pair, ImbalancePair):  # no reward scores its answers
         del tree["reward"]
+    if isinstance(recipe.train, RLTrain):  # it makes no pairs
+        del tree["pair"]
     return tree

@@ -21,6 +21,11 @@ def check_paths(recipe: Recipe, name: str) -> None:
         specs[f"{where}.model"] = section.model if section else None
     if recipe.evaluate:
         specs["evaluate.quality_model"] = recipe.evaluate.quality_model
+    for name_of_judge, spec_of_judge in recipe.evaluate.judges.items() if recipe.evaluate else ():
+        specs[f"evaluate.judges.{name_of_judge}.model"] = spec_of_judge.model
+    if recipe.sft:
+        specs["sft.start"] = recipe.sft.start
+        specs["sft.translate.model"] = recipe.sft.translate.model if recipe.sft.translate else None
     if recipe.reward_models:
         specs["reward_models.start"] = recipe.reward_models.start
         made = recipe.reward_models.translate
@@ -46,6 +51,10 @@ def check_paths(recipe: Recipe, name: str) -> None:
     if recipe.reward_models:
         sources["reward_models.data"] = recipe.reward_models.data
         sources["reward_models.validation"] = recipe.reward_models.validation
+    if recipe.sft:
+        sources |= {"sft.data": recipe.sft.data, "sft.validation": recipe.sft.validation}
+    if recipe.diagnose:
+        sources["diagnose.prompts"] = recipe.diagnose.prompts
     if recipe.judge:
         sources |= {"judge.data": recipe.judge.data, "judge.training": recipe.judge.training}
     if recipe.representation:

@@ -33,6 +33,10 @@ def check_rewards(recipe: Recipe) -> None:
     if recipe.representation:
         _representation(recipe, known)
     used = {recipe.reward.model} if isinstance(recipe.reward, ModelReward) else set()
+    used |= {baseline.reward for baseline in recipe.baselines}
+    used |= {*recipe.diagnose.rewards} if recipe.diagnose else set()
+    used |= {*recipe.evaluate.win_rates} if recipe.evaluate else set()
+    used |= ({*recipe.best_of_n.rewards} or known) if recipe.best_of_n else set()
     idle = [name for name in recipe.rewards if name not in used]
     if idle and not recipe.judge and not recipe.representation:
         raise ValueError(f"rewards.{idle[0]} is used by nothing; add the section judge, or leave it out")
@@ -44,7 +48,7 @@ def _reward_models(recipe: Recipe, section: RewardModels, trained: dict[str, tup
     spoken = {lang for own in trained.values() for lang in own}
     if recipe.languages and (lost := spoken - {*recipe.languages}):
         raise ValueError(f"reward_models.sources holds {min(lost)}, which is none of languages; add it")
-    if section.train.method == "transformer" and recipe.reward_start is None:
+    if section.train.method == "transformer" and recipe.reward_start is None and recipe.sft is None:
         raise ValueError("reward_models has nothing to start from; give reward_models.start or models.policy")
     if section.translate and not (section.translate.model or recipe.models.policy):
         raise ValueError("reward_models.translate has no model; give one, or models.policy")
@@ -91,9 +95,9 @@ def _judge(recipe: Recipe, judge: Judge, known: set[str]) -> None:
 def _representation(recipe: Recipe, known: set[str]) -> None:
     shown, base = recipe.representation, recipe.representation_base
     assert shown is not None
-    if base is None:
+    if base is None and recipe.sft is None:
         raise ValueError("representation has no base to hold the models against; give representation.base")
-    if base.name in known:
+    if base is not None and base.name in known:
         raise ValueError(f"representation.base is called {base.name}, as a reward is; give it another name")
     if shown.texts is None and not (recipe.judge or recipe.reward_models):
         raise ValueError("representation.texts is missing; give parallel prompts")

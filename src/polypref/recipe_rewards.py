@@ -65,6 +65,9 @@ class RewardModels(Options):
     mix: Mix = Field(
         "natural", description="of several languages: natural takes all rows, even as many of each, or weights"
     )
+    noise: float = Field(
+        0.0, ge=0, le=1, description="share of the training pairs or labels that are turned round, to try out what errs"
+    )
     train: RewardTrainOptions = Field(RewardTrainOptions(), description="how each is trained")
 
     @field_validator("sources")

@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, model_validator
 from pydantic import Tag as Branch
 
-from polypref.backends.base import ModelSpec, Options, Sampling, Tag
+from polypref.backends.base import ModelSpec, Options, Sampling, ScorerSpec, Tag
+from polypref.backends.rl_training import RLOptions
 from polypref.backends.training import TrainOptions
 from polypref.backends.translation import TranslatorOptions, TranslatorSpec
+from polypref.stages.best_of_n import BestOfNOptions
 from polypref.stages.imbalance import ImbalanceOptions
 from polypref.stages.pair import BestWorstOptions
 from polypref.stages.pair_filters import FilterOptions
@@ -194,13 +196,35 @@ class ImbalancePair(FilterOptions):
         return ImbalanceOptions(**given, pivot=pivot)
 
 
+class BestOfNPair(FilterOptions):
+    """How answers become pairs: the best of n, which ``train.method: sft`` trains on alone (rejection sampling),
+    against the worst of the same n. n is generate.n."""
+
+    rule: Literal["best_of_n"] = Field("best_of_n", description="must be said")
+    temperature: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="soft best-of-n: picks by softmax(score/temperature)"
+    )
+    language_check: bool = Field(False, description="never pick an answer in another language than its prompt")
+
+    def options(self, score: str, n: int, seed: int) -> BestOfNOptions:
+        """The stage's options."""
+        shared = BestOfNOptions.model_fields.keys() & type(self).model_fields.keys()
+        return BestOfNOptions(**{name: getattr(self, name) for name in shared}, score=score, n=n, seed=seed)
+
+
+_RULES = ("imbalance", "best_of_n")
+
+
 def _rule(value: Any) -> str:
     rule = value.get("rule") if isinstance(value, Mapping) else getattr(value, "rule", None)
-    return "imbalance" if rule == "imbalance" else "best_worst"
+    return str(rule) if rule in _RULES else "best_worst"
 
 
 AnyPair = Annotated[
-    Annotated[Pair, Branch("best_worst")] | Annotated[ImbalancePair, Branch("imbalance")], Discriminator(_rule)
+    Annotated[Pair, Branch("best_worst")]
+    | Annotated[ImbalancePair, Branch("imbalance")]
+    | Annotated[BestOfNPair, Branch("best_of_n")],
+    Discriminator(_rule),
 ]
 """A rule of pairing, told by its ``rule``."""
 
@@ -219,6 +243,36 @@ class Train(TrainOptions):
         return self
 
 
+class RLTrain(RLOptions):
+    """How a round trains by reinforcement: no pairs, the reward scores what the policy samples as it learns.
+
+    It starts from the last round's model, at first the policy, and is held to the model that it starts from.
+    """
+
+    method: Literal["rloo", "grpo", "fake_rl"] = Field(  # type: ignore[assignment]
+        "rloo", description="REINFORCE leave-one-out, group-relative policy optimisation, or a fake for trying out"
+    )
+
+    language_penalty: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="taken off the reward of an answer in another language"
+    )
+
+    @property
+    def trainer(self) -> dict[str, Any]:
+        """What the stage is told."""
+        told = {name: getattr(self, name) for name in type(self).model_fields}
+        return told | {"method": "fake" if self.method == "fake_rl" else self.method}
+
+
+def _method(value: Any) -> str:
+    method = value.get("method") if isinstance(value, Mapping) else getattr(value, "method", None)
+    return "rl" if method in ("rloo", "grpo", "fake_rl") else "pairs"
+
+
+AnyTrain = Annotated[Annotated[Train, Branch("pairs")] | Annotated[RLTrain, Branch("rl")], Discriminator(_method)]
+"""A way of training, told by its ``method``."""
+
+
 class Alignment(Options):
     """Makes the policy from the reference with preferences in the pivot alone, where the user has no aligned model.
 
@@ -235,11 +289,21 @@ class Alignment(Options):
 
 
 class Baseline(Options):
-    """Another way of training on a round's pairs, from the same start: what the round's own is held against."""
+    """Another training from a round's start: on its pairs another way, or by another reward. It is what the round's own
+    is held against; one for each source makes a source × target table."""
 
     name: str = Field(pattern=NAME, description="what results call its model")
-    round: int = Field(1, ge=1, description="whose pairs and start it takes")
-    train: Train = Field(description="such as {method: sft}: the chosen answers alone")
+    round: int = Field(1, ge=1, description="whose answers and start it takes")
+    train: AnyTrain | None = Field(
+        None, description="such as {method: sft}: the chosen answers alone; left out: as the round trains"
+    )
+    reward: str | None = Field(None, description="a reward of the run in the place of reward.model")
+
+    @model_validator(mode="after")
+    def _another(self) -> Baseline:
+        if self.train is None and self.reward is None:
+            raise ValueError("is the round itself; give it another train, or another reward")
+        return self
 
 
 class EvaluateSampling(Sampling):
@@ -258,6 +322,15 @@ class Evaluate(Options):
     unseen: tuple[Tag, ...] = Field((), description="languages that are evaluated and not trained on")
     quality: str | None = Field(None, description="a scorer: oracle, fake, or package.module:Class")
     quality_model: ModelSpec | None = Field(None, description="the model of a scorer that needs one")
+    judges: dict[str, ScorerSpec] = Field(
+        default_factory=dict, description="more judges: a name for each, and a scorer or a judge of pairs"
+    )
+    win_rates: tuple[str, ...] = Field(
+        (),
+        description="who judges every model against the policy that round 1 starts from: quality, a name of judges, a "
+        "reward's name, or target: in each language the reward model trained on it",
+    )
+    by_category: bool = Field(False, description="quality and win rate by the prompts' category too")
     kl: bool = Field(True, description="from models.reference, on the sampled answers")
     language_fidelity: bool = Field(True, description="share of answers in the prompt's language")
     reward_accuracy: tuple[View, ...] = Field((), description="views whose reward is tested on right and wrong answers")

@@ -30,6 +30,11 @@ BACKENDS: dict[tuple[str, str], str] = {
     ("reward_trainer", "transformer"): "polypref.backends.trl_reward:TRLRewardTrainer",
     ("reward_trainer", "bag_of_words"): "polypref.backends.bag_of_words:BagOfWordsTrainer",
     ("reward_trainer", "fake"): "polypref.backends.fake:FakeRewardTrainer",
+    ("sft_trainer", "transformer"): "polypref.backends.trl_sft:TRLSFTTrainer",
+    ("sft_trainer", "fake"): "polypref.backends.fake_sft:FakeSFTTrainer",
+    ("rl_trainer", "rloo"): "polypref.backends.trl_rl:TRLRLTrainer",
+    ("rl_trainer", "grpo"): "polypref.backends.trl_rl:TRLRLTrainer",
+    ("rl_trainer", "fake"): "polypref.backends.fake_rl:FakeRLTrainer",
     ("hidden_states", "hf"): "polypref.backends.hf_hidden:HFHiddenStates",
     ("hidden_states", "fake"): "polypref.backends.fake:FakeHiddenStates",
 }
@@ -190,7 +195,7 @@ class Opener:
             return made.opened(spec, self) if hasattr(made, "opened") else made(spec.model)
         if role == "comparer":
             return self._comparer(spec)
-        if role in ("trainer", "reward_trainer"):
+        if role.endswith("trainer"):
             return backend(role, spec)()
         if isinstance(spec, TranslatorSpec):
             return self._translator(spec)

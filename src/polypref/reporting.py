@@ -8,22 +8,26 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from polypref import reuse_results
+from polypref.best_of_n_steps import QUALITY
 from polypref.errors import InputError
-from polypref.evaluation import QUALITY
+from polypref.evaluation import Evaluated
 from polypref.inputs import training_prompts
 from polypref.recipe import Recipe, as_tree
 from polypref.recipe_file import read_recipe
 from polypref.recipe_rewards import ModelReward
-from polypref.recipe_sections import ImbalancePair
+from polypref.recipe_sections import ImbalancePair, Pair, RLTrain
 from polypref.records import Example, last_user_text
-from polypref.reward_steps import Findings
+from polypref.reward_steps import Findings, Rewards
 from polypref.stages import evaluate as evaluating
 from polypref.stages.dominance import Dominance
 from polypref.stages.report import VERSION as REPORT_VERSION
 from polypref.stages.report import ReportData, SamplePair, render
+from polypref.stages.signatures import all_subjects as subjects
 from polypref.store.atomic import digest, write_json, write_text
 from polypref.store.lock import locked
 from polypref.store.manifest import versions
@@ -33,28 +37,55 @@ from polypref.workshop import NamedScorer, Round, Workshop
 RESULTS, PAGE = "results.json", "report.html"
 
 
-def publish(
-    shop: Workshop,
-    rounds: Sequence[Round],
-    evaluations: Mapping[str, evaluating.Evaluation],
-    lead: Dominance | None = None,
-    found: Findings | None = None,
-) -> ReportData:
+@dataclass(frozen=True)
+class Made:
+    """What a run made and found, on its way into results.json."""
+
+    rounds: Sequence[Round] = ()
+    evaluated: Evaluated = field(default_factory=Evaluated)
+    lead: Dominance | None = None
+    found: Findings = field(default_factory=Findings)
+    rewards: Rewards = field(default_factory=lambda: Rewards({}))
+    diagnosis: dict[str, Any] | None = None
+    sft: dict[str, Any] | None = None
+
+
+def publish(shop: Workshop, made: Made) -> ReportData:
     """Write results.json and report.html and give what they show; left alone where they stand for the same run."""
     content = [
         as_tree(shop.recipe),
         versions(),
         shop.manifest.said(),
-        [now.track.content() for now in rounds],
-        {name: evaluation.to_json() for name, evaluation in evaluations.items()},
-        lead.to_json() if lead else None,
-        dataclasses.asdict(found) if found else None,
+        [now.track.content() for now in made.rounds],
+        {name: evaluation.to_json() for name, evaluation in made.evaluated.evaluations.items()},
+        made.lead.to_json() if made.lead else None,
+        dataclasses.asdict(made.found),
+        [made.diagnosis, made.sft, reuse_results.best_of_n(shop, made.evaluated, made.rewards)],
+        [now.trainings for now in made.rounds],
         REPORT_VERSION,
     ]
     key = digest(content)
     if (shop.out / PAGE).exists() and (standing := _read(shop.out)) and standing.get("key") == key:
         return _from_results(standing)
-    data = gather(shop, rounds, evaluations, lead, found)
+    data = gather(shop, made)
+    results = _as_results(data)
+    base = [shop.policy.name] if made.evaluated.evaluations else []
+    steps = [about["after"] for about in subjects(results) if about["after"]]
+    gains = reuse_results.gains(made.evaluated, base[0], steps) if base else []
+    data = dataclasses.replace(data, signatures=reuse_results.signatures(shop.recipe, results, gains))
+    write_text(shop.out / PAGE, render(data))
+    write_json(shop.out / RESULTS, {**_as_results(data), "sft": made.sft, "key": key})
+    return data
+
+
+PARTS = (
+    *("rounds", "notes", "timings", "dominance", "unseen", "rewards", "representation"),
+    *("best_of_n", "alignments", "diagnosis", "signatures"),
+)
+
+
+def _as_results(data: ReportData) -> dict[str, Any]:
+    """The object of results.json."""
     results = evaluating.results(
         data.results,
         config=data.config,
@@ -64,12 +95,8 @@ def publish(
         signature=data.signature,
         comparisons=data.comparisons,
     )
-    parts = ("rounds", "notes", "timings", "dominance", "unseen", "rewards", "representation")
-    more = {name: getattr(data, name) for name in parts}
-    samples = [dataclasses.asdict(sample) for sample in data.samples]
-    write_text(shop.out / PAGE, render(data))
-    write_json(shop.out / RESULTS, {**results, **more, "samples": samples, "key": key})
-    return data
+    more = {name: getattr(data, name) for name in PARTS}
+    return {**results, **more, "samples": [dataclasses.asdict(sample) for sample in data.samples]}
 
 
 def again(folder: Path) -> ReportData:
@@ -105,16 +132,10 @@ def _from_results(found: Mapping[str, Any]) -> ReportData:
     )
 
 
-def gather(
-    shop: Workshop,
-    rounds: Sequence[Round],
-    evaluations: Mapping[str, evaluating.Evaluation],
-    lead: Dominance | None = None,
-    found: Findings | None = None,
-) -> ReportData:
-    """Everything that the report shows, from the run's steps."""
-    recipe = shop.recipe
-    found = found or Findings()
+def gather(shop: Workshop, made: Made) -> ReportData:
+    """Everything that the report shows but the signs of failure, from the run's steps."""
+    recipe, rounds, found = shop.recipe, made.rounds, made.found
+    evaluations = made.evaluated.evaluations
     return ReportData(
         name=recipe.name,
         date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -122,16 +143,19 @@ def gather(
         signature=evaluating.signature(_settings(shop, found), versions()["polypref"]),
         results=_results({name: evaluation.figures() for name, evaluation in evaluations.items()}, found.figures),
         comparisons=_comparisons(shop, rounds, evaluations),
-        rounds=[_round(now) for now in rounds],
+        rounds=[_round(shop, now) for now in rounds],
         samples=[sample for now in rounds for sample in _samples(shop, now)],
         notes=[*_roles(shop, rounds), *shop.manifest.said()],
         config=as_tree(recipe),
         versions=versions(),
         timings=shop.manifest.seconds(),
-        dominance=lead.to_json() if lead else None,
+        dominance=made.lead.to_json() if made.lead else None,
         unseen=list(shop.unseen),
         rewards=found.rewards,
         representation=found.representation,
+        best_of_n=reuse_results.best_of_n(shop, made.evaluated, made.rewards),
+        alignments=reuse_results.alignments(shop, rounds, made.evaluated, made.rewards, found),
+        diagnosis=made.diagnosis,
     )
 
 
@@ -178,16 +202,19 @@ def _reward_settings(recipe: Recipe, found: Mapping[str, Any]) -> dict[str, Any]
 def _round_settings(shop: Workshop) -> dict[str, Any]:
     recipe = shop.recipe
     pair = recipe.pair
+    if isinstance(recipe.train, RLTrain):
+        return _rl_settings(recipe, recipe.train)
     if isinstance(pair, ImbalancePair):
         settings: dict[str, Any] = {"rule": pair.rule, "lead": shop.pivot, "pivot_pairs": pair.pivot_pairs}
     elif isinstance(recipe.reward, ModelReward):
-        settings = {"reward": recipe.reward.model, "length_control": pair.length_control}
+        control = pair.length_control if isinstance(pair, Pair) else None
+        settings = {"reward": recipe.reward.model, "rule": pair.rule, "length_control": control}
     else:
         settings = {
             "view": recipe.reward.views[0],
             "beta": recipe.reward.beta,
             "reward_reference": recipe.reward.reference,
-            "length_control": pair.length_control,
+            "length_control": pair.length_control if isinstance(pair, Pair) else None,
         }
     return settings | {
         "n": recipe.generate.n,
@@ -196,6 +223,17 @@ def _round_settings(shop: Workshop) -> dict[str, Any]:
         "from": recipe.generate.source,
         "train": recipe.train.method,
         "nll": recipe.train.nll_weight,
+    }
+
+
+def _rl_settings(recipe: Recipe, train: RLTrain) -> dict[str, Any]:
+    return {
+        "reward": recipe.reward.model if isinstance(recipe.reward, ModelReward) else None,
+        "train": train.method,
+        "rl_n": train.n,
+        "rl_t": train.temperature,
+        "rl_beta": train.beta,
+        "select": train.select,
     }
 
 
@@ -222,14 +260,14 @@ def _comparisons(
     return out
 
 
-def _round(now: Round) -> dict[str, Any]:
+def _round(shop: Workshop, now: Round) -> dict[str, Any]:
     drops: dict[str, dict[str, Counter[str]]] = {}
     for example in now.track.examples():
         for drop in example.dropped:
             by_language = drops.setdefault(drop.stage, {})
             by_language.setdefault(drop.lang or "", Counter())[drop.reason] += 1
     languages = {"pair": now.summaries["pair"]}
-    summaries = {
+    summaries: dict[str, Any] = {
         stage: {
             "languages": languages.get(stage, {}),
             "dropped": {lang: dict(sorted(counts.items())) for lang, counts in sorted(drops.get(stage, {}).items())},
@@ -242,6 +280,8 @@ def _round(now: Round) -> dict[str, Any]:
         "starts_from": now.start.name,
         "reward": _reward(now),
         "train_reference": now.train_reference.name,
+        "made_by": {name: reward.name for name, reward in now.made_by.items()},
+        "trainings": reuse_results.trainings(shop.recipe, now),
         "summaries": summaries,
     }
 
@@ -255,8 +295,16 @@ def _reward(now: Round) -> dict[str, str] | None:
 def _roles(shop: Workshop, rounds: Sequence[Round]) -> list[str]:
     """Who did what, in words: the three roles and the model that sampled."""
     shares = shop.recipe.generate.shares
+    train = shop.recipe.train
     notes = []
     for now in rounds:
+        if isinstance(train, RLTrain) and isinstance(now.reward, NamedScorer):
+            notes.append(
+                f"Round {now.number}: {now.start.name} was trained by {reuse_results.LABELS[train.method]} on its own "
+                f"answers, {train.n} a prompt, rewarded by {now.reward.name} and held to {now.start.name} with β "
+                f"{train.beta:g}; the result is {now.result.name}."
+            )
+            continue
         names = {"policy": now.start.name, "reference": shop.reference.name}
         answered = " and ".join(f"{n} from {names[role]}" for role, n in shares.items())
         section = shop.recipe.translate

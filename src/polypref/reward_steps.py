@@ -78,7 +78,7 @@ def _train(
 
     Of the data it sees its languages alone, so that another language trains none of the others again.
     """
-    start = shop.recipe.reward_start if section.train.method == "transformer" else None
+    start = _start(shop) if section.train.method == "transformer" else None
     options = train_reward.TrainRewardOptions(
         **{key: getattr(section.train, key) for key in train_reward.RewardTrainOptions.model_fields},
         start=start,
@@ -107,6 +107,11 @@ def _train(
         if n:
             shop.note(f"{name}: {n} {side} sequences are longer than {options.max_length} tokens; their last are kept")
     return NamedScorer(name, train_reward.trained_reward(options, target)), summary
+
+
+def _start(shop: Workshop) -> ModelSpec:
+    """What reward models are made of; where nothing is named, the SFT model that the run has made."""
+    return shop.recipe.reward_start or shop.policy.spec
 
 
 def _content(track: Track, languages: tuple[str, ...]) -> str:
@@ -291,7 +296,7 @@ def _shift(shop: Workshop, data: RewardData, rewards: Rewards) -> dict[str, Any]
     section = shop.recipe.representation
     if section is None or data.texts is None:
         return None
-    base = shop.recipe.representation_base
+    base = shop.recipe.representation_base or (shop.policy.spec if shop.recipe.sft else None)
     names = rewards.trained_on or rewards.scorers
     models = {n: spec for n, r in rewards.scorers.items() if n in names and (spec := _model(r)) is not None}
     options = representing.RepresentationOptions(

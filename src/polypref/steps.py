@@ -8,14 +8,16 @@ from typing import Any
 
 from polypref.backends.base import Sampling
 from polypref.errors import InputError
-from polypref.recipe_sections import Generate, Pair, Train
+from polypref.recipe_sections import BestOfNPair, Generate, Pair, RLTrain, Train
+from polypref.stages import best_of_n as picking
 from polypref.stages import generate as generating
 from polypref.stages import pair as pairing
 from polypref.stages import train as training
+from polypref.stages import train_rl as reinforcing
 from polypref.store import checkpoint
 from polypref.store.atomic import digest
 from polypref.store.shards import Track
-from polypref.workshop import Model, Workshop, keep, kept
+from polypref.workshop import Model, NamedScorer, Workshop, keep, kept
 
 
 def generate(
@@ -53,6 +55,23 @@ def pair(shop: Workshop, track: Track, folder: str, section: Pair, score: str) -
     if summary is None:
         fitted = _alphas(track, alphas, options, shop)
         summary = keep(path, key, pairing.pair_statistics(paired.examples(), options, fitted, shop.context))
+    refuse_nothing(paired, folder, summary)
+    return paired, summary
+
+
+def best_of_n(
+    shop: Workshop, track: Track, folder: str, section: BestOfNPair, score: str
+) -> tuple[Track, dict[str, Any]]:
+    """The best of a round's answers against the worst; training by ``sft`` reads the best alone."""
+    options = section.options(score, shop.recipe.generate.n, shop.recipe.seed)
+    name = f"{folder}/pair"
+    settings = {**shop.identity(options, picking.VERSION), "identifier": shop.identifier(options.language_check)}
+    paired = shop.lay(track, name, settings, lambda lang, examples: picking.best_of_n(examples, options, shop.context))
+    path, key = shop.out / name / "summary.json", digest([paired.content(), settings])
+    summary = kept(path, key)
+    if summary is None:
+        told = pairing.BestWorstOptions(score=score, language_check=False)
+        summary = keep(path, key, pairing.pair_statistics(paired.examples(), told, {}, shop.context))
     refuse_nothing(paired, folder, summary)
     return paired, summary
 
@@ -107,5 +126,32 @@ def train(
                 target, key, lambda unfinished: training.train(track.examples(), options, shop.context, unfinished)
             )
         step.update(rows=summary.get("rows"), steps=summary.get("steps"))
+    shop.opener.close()
+    return result, summary
+
+
+def reinforce(
+    shop: Workshop, track: Track, folder: str, name: str, section: RLTrain, start: Model, reward: NamedScorer
+) -> tuple[Model, dict[str, Any]]:
+    """Train a model by a reward on its own answers into ``<folder>/train/checkpoint``, or find it there."""
+    options = reinforcing.TrainRLOptions(
+        **section.trainer, start=start.spec, reward=reward.spec, system=shop.recipe.generate.system
+    )
+    target = shop.out / folder / "train" / "checkpoint"
+    result = Model(name, reinforcing.trained(options, target).model_copy(update={"name": name}))
+    told = [shop.identity(options, reinforcing.VERSION), shop.scorer_identity(reward.options())]
+    key = digest(["train_rl", told, shop.identifier(True), track.content()])
+    with shop.manifest.step(f"{folder}/train") as step:
+        summary = checkpoint.standing(target, key)
+        step.update(worked=summary is None)
+        if summary is None:
+            summary = checkpoint.build(
+                target,
+                key,
+                lambda unfinished: reinforcing.train_rl(track.examples(), options, shop.context, unfinished),
+            )
+        step.update(rows=summary.get("rows"), steps=summary.get("steps"))
+        if stopped := summary.get("stopped"):
+            shop.note(f"{name}: {stopped['said']}")
     shop.opener.close()
     return result, summary

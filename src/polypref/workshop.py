@@ -57,7 +57,9 @@ class NamedScorer:
 class Round:
     """What one round is made of: who plays which role, its data, and the models that came of it.
 
-    ``reward`` is None where no reward has a say; ``baselines`` are trained on the same pairs another way.
+    ``reward`` is None where no reward has a say. ``baselines`` are trained from the same start another way, or by
+    another reward; ``made_by`` tells of each model that a reward model made which one, ``trainings`` what each training
+    tells of itself. ``track`` are the pairs; where a round trains by reinforcement its prompts.
     """
 
     number: int
@@ -67,6 +69,8 @@ class Round:
     track: Track
     reward: Reward | NamedScorer | None = None
     baselines: tuple[Model, ...] = ()
+    made_by: dict[str, NamedScorer] = field(default_factory=dict)
+    trainings: dict[str, dict[str, Any]] = field(default_factory=dict)
     summaries: dict[str, Any] = field(default_factory=dict)
 
 
@@ -83,9 +87,9 @@ class Workshop:
         self._warn = warn
         self.reference: Model
         self.policy: Model
-        if recipe.rounds:
+        # Where the run makes the policy, it is known once that is done.
+        if recipe.answers and recipe.reference is not None:
             self.reference = Model(recipe.reference_name, recipe.reference)
-            # Where an alignment makes the policy, it is known once that is done.
             self.policy = Model(recipe.policy_name, recipe.models.policy or recipe.reference)
         self.unseen = recipe.evaluate.unseen if recipe.evaluate else ()
         self.context: Context
@@ -114,6 +118,10 @@ class Workshop:
     def note(self, message: str) -> None:
         """Say something once, in the terminal and in the report."""
         self.manifest.say(message)
+        self.tell(message)
+
+    def tell(self, message: str) -> None:
+        """Say something once, in the terminal alone: the report has it from the results."""
         if message not in self._warned:
             self._warned.add(message)
             self._warn(message)

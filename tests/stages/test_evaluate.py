@@ -11,7 +11,7 @@ from polypref.backends.fake import FakeLanguageIdentifier
 from polypref.errors import InputError, RecipeError
 from polypref.records import Candidate, Example, Pair
 from polypref.stages import evaluate as evaluating
-from polypref.stages.evaluate import EvaluateOptions, Evaluation, compare, evaluate, signature
+from polypref.stages.evaluate import EvaluateOptions, Evaluation, category_name, compare, evaluate, signature
 
 CONTEXT = Context(open=lambda role, spec: FakeLanguageIdentifier(("en", "es")))
 USER = [{"role": "user", "content": "Go."}]
@@ -40,6 +40,61 @@ def test_quality_is_the_mean_of_the_prompts_means():
     )
     assert (found["es"]["quality"], found["es"]["quality_n"]) == (0.75, 2)
     assert found["es"]["quality_stderr"] == pytest.approx(0.25)
+
+
+def test_quality_is_told_by_category_as_well():
+    """sort: 1 and 0, mean ½; Open QA: 1; c has no category and counts in the whole alone: (1 + 0 + 1 + 0) / 4 = ½."""
+    said = {"a": ("sort", 1.0), "b": ("sort", 0.0), "o": ("Open QA!", 1.0), "c": (None, 0.0)}
+    examples = [
+        example(name, answer(f"{name}/0", scores={"oracle": score}), category=category)
+        for name, (category, score) in said.items()
+    ]
+    found = figures(examples, quality="oracle", by_category=True)["es"]
+    assert {k: v for k, v in found.items() if k.startswith("quality") and not k.endswith("stderr")} == {
+        "quality": 0.5,
+        "quality_n": 4,
+        "quality_sort": 0.5,
+        "quality_sort_n": 2,
+        "quality_open_qa": 1.0,
+        "quality_open_qa_n": 1,
+    }
+    assert found["quality_sort_stderr"] == pytest.approx(0.5)
+    assert "quality_sort" not in figures(examples, quality="oracle")["es"]
+    with pytest.raises(RecipeError, match="by_category needs quality"):
+        figures(examples, by_category=True)
+
+
+def test_a_metric_that_is_added_later_may_be_told_by_category():
+    out = Evaluation()
+    for prompt, value in {"p": 1.0, "q": 0.5, "r": 0.0}.items():
+        out.add("win_rate", "es", prompt, value)
+    out.add_by_category("win_rate", {"p": "sort", "q": None})
+    assert out.values == {
+        "win_rate": {"es": {"p": 1.0, "q": 0.5, "r": 0.0}},
+        "win_rate_sort": {"es": {"p": 1.0}},
+    }
+    out.add_by_category("quality", {"p": "sort"})
+    assert set(out.values) == {"win_rate", "win_rate_sort"}
+
+
+@pytest.mark.parametrize(
+    ("category", "name"),
+    [
+        ("Chat (Hard)", "chat_hard"),
+        ("Création", "creation"),
+        ("n", "n_category"),
+        ("top N", "top_n_category"),
+        ("stderr", "stderr_category"),
+        ("pin", "pin"),
+    ],
+)
+def test_a_category_is_named_in_letters_and_digits_and_is_no_part_of_a_figure(category, name):
+    assert category_name(category) == name
+
+
+def test_a_category_of_which_no_name_is_left_is_refused():
+    with pytest.raises(InputError, match="'数学' has no letter from a to z"):
+        category_name("数学")
 
 
 def test_languages_have_figures_of_their_own():

@@ -203,7 +203,7 @@ def test_it_goes_through_json_unchanged() -> None:
     [
         ({"texts": TEXTS[:2]}, InputError, "2 examples have all of en, es"),
         ({"texts": [example(n, ["en"]) for n in "abc"]}, InputError, "3 missing_language; es is missing most often"),
-        ({"languages": ["en"]}, InputError, "en is too little for a shift"),
+        ({"languages": ["en"]}, InputError, "en is too little to compare"),
         ({"options": {"layers": (4,)}}, ModelError, "base has layers 0 to 3 (or -1 to -4 from the end); layer 4"),
         ({"options": {"layers": (-5,)}}, ModelError, "layer -5 is none of them"),
         ({"models": {"base": BASE}}, InputError, "both called 'base'"),

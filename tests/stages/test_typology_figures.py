@@ -197,8 +197,30 @@ def test_a_users_table_is_correlated_with_an_interval_over_languages():
     assert 0.95 * 2000 <= entry["spearman_resamples"] <= 2000
     assert found["sentences"][1].endswith("on 28 pairs of 6 languages; it does not hold 0.")
     assert found["remarks"] == [
-        "culture lacks 2 of 30 pairs; a table is read by direction, so a symmetric one has both"
+        "culture lacks 2 of 30 pairs; a table is read by direction, so a symmetric one has both, "
+        "or is named by --symmetric"
     ]
+
+
+def test_a_symmetric_predictor_holds_in_both_directions():
+    pairs = figures()
+    near = {(a, b): float(i) for i, (a, b) in enumerate(pairs) if a < b}
+    both = near | {(b, a): value for (a, b), value in near.items()}
+    by_name = TypologyOptions(symmetric=("culture",))
+    half = typology(pairs, predictors={"culture": rows(near)}, options=by_name)
+    whole = typology(pairs, predictors={"culture": rows(both)})
+    assert half["predictors"]["culture"] == whole["predictors"]["culture"]
+    assert (half["predictors"]["culture"]["n"], half["remarks"]) == (30, [])
+    assert typology(pairs, predictors={"culture": rows(near)})["predictors"]["culture"]["n"] == 15
+
+
+def test_a_symmetric_predictor_may_not_contradict_itself_and_must_be_there():
+    options = TypologyOptions(symmetric=("culture",))
+    two = {("de", "en"): 1, ("en", "de"): 2}
+    with pytest.raises(InputError, match="culture has 1 for de on en and 2 for en on de, so it is not symmetric"):
+        typology(figures(), predictors={"culture": rows(two)}, options=options)
+    with pytest.raises(InputError, match="culture is to be symmetric, but is no predictor"):
+        typology(figures(), options=options)
 
 
 def test_fishers_interval_is_scipys():

@@ -338,6 +338,8 @@ Role = Literal[
     "language_identifier",
     "trainer",
     "reward_trainer",
+    "sft_trainer",
+    "rl_trainer",
     "translator",
 ]
 

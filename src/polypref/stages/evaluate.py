@@ -8,6 +8,8 @@ second pass.
 from __future__ import annotations
 
 import math
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
@@ -47,6 +49,7 @@ class EvaluateOptions(Options):
     policy_logprob: str | None = Field(None, description="with reference_logprob gives kl, in nats an answer")
     reference_logprob: str | None = None
     kl_estimator: Literal["k1", "k3"] = "k1"
+    by_category: bool = Field(False, description="quality also by category, as quality_<category>")
     language_fidelity: bool = Field(True, description="share of answers in the prompt's language, and in another")
     language_identifier: str | None = Field(None, description="left out: the run's own")
     model: str | None = Field(None, description="only answers of this model; left out: all")
@@ -65,6 +68,13 @@ class Evaluation:
         """Take in one value; None says nothing and is left out."""
         if value is not None:
             self.values.setdefault(metric, {}).setdefault(lang, {})[prompt] = value
+
+    def add_by_category(self, metric: str, categories: Mapping[str, str | None]) -> None:
+        """Take in ``<metric>_<category>`` of a metric that is there, given the category of each prompt (None: none)."""
+        for lang, by_prompt in self.values.get(metric, {}).items():
+            for prompt, value in by_prompt.items():
+                if category := categories.get(prompt):
+                    self.add(f"{metric}_{category_name(category)}", lang, prompt, value)
 
     def figures(self) -> Figures:
         """The mean over prompts of every metric by language, with stderr and n."""
@@ -95,6 +105,20 @@ class Evaluation:
         return cls({m: {lang: dict(v) for lang, v in by.items()} for m, by in value["values"].items()})
 
 
+def category_name(category: str) -> str:
+    """How metrics call a category: in [a-z0-9_], so that those that differ in case or punctuation alone are one.
+
+    Raises:
+        InputError: nothing of it is left.
+    """
+    plain = unicodedata.normalize("NFKD", category.lower()).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")
+    if not name:
+        raise InputError(f"the category {category!r} has no letter from a to z and no digit; rename it")
+    # quality_n and quality_top_n would read as the number of prompts of quality and of quality_top.
+    return f"{name}_category" if re.search(r"(^|_)(n|stderr)$", name) else name
+
+
 def figure(metric: str, estimate: stats.Estimate) -> dict[str, float | int | None]:
     """An estimate in the shape of results.json."""
     return {metric: estimate.value, f"{metric}_stderr": estimate.stderr, f"{metric}_n": estimate.n}
@@ -103,10 +127,11 @@ def figure(metric: str, estimate: stats.Estimate) -> dict[str, float | int | Non
 def evaluate(examples: Iterable[Example], options: EvaluateOptions, context: Context) -> Evaluation:
     """The values of every metric that the options name, in one pass.
 
-    Metrics: ``quality``, ``reward_accuracy_<view>``, ``chosen_quality`` and ``rejected_quality``, ``kl``,
-    ``language_fidelity`` and ``off_target_language`` (shares of the answers whose language could be told, which add
-    up to 1), ``language_undetermined`` (share of all), ``length_characters`` (Unicode code points),
-    ``length_tokens``, ``truncated``, ``failed``. An answer that failed counts in ``failed`` and nowhere else.
+    Metrics: ``quality``, ``quality_<category>``, ``reward_accuracy_<view>``, ``chosen_quality`` and
+    ``rejected_quality``, ``kl``, ``language_fidelity`` and ``off_target_language`` (shares of the answers whose
+    language could be told, which add up to 1), ``language_undetermined`` (share of all), ``length_characters`` (Unicode
+    code points), ``length_tokens``, ``truncated``, ``failed``. An answer that failed counts in ``failed`` and nowhere
+    else.
 
     Raises:
         InputError: an answer lacks a score that the options name, an id comes twice, or a label says nothing known.
@@ -114,13 +139,13 @@ def evaluate(examples: Iterable[Example], options: EvaluateOptions, context: Con
     _check(options)
     identifier = context.open("language_identifier", options.language_identifier) if options.language_fidelity else None
     out = Evaluation()
-    seen: set[str] = set()
+    seen: dict[str, str | None] = {}
     for batch in batches(examples, 256):
         cells = []
         for example in batch:
             if example.id in seen:
                 raise InputError(f"the example {example.id!r} comes a second time; ids are unique in an evaluation")
-            seen.add(example.id)
+            seen[example.id] = example.category
             cells += _cells(example, options)
         for cell in cells:
             for metric, value in _values(cell, options).items():
@@ -128,6 +153,8 @@ def evaluate(examples: Iterable[Example], options: EvaluateOptions, context: Con
         if identifier is not None:
             _add_fidelity(out, cells, identifier)
         context.progress("evaluate", len(seen), None)
+    if options.by_category:
+        out.add_by_category("quality", seen)
     return out
 
 
@@ -147,6 +174,8 @@ class _Cell:
 def _check(options: EvaluateOptions) -> None:
     if (options.policy_logprob is None) != (options.reference_logprob is None):
         raise RecipeError("kl needs both policy_logprob and reference_logprob; name the two scores or neither")
+    if options.by_category and options.quality is None:
+        raise RecipeError("by_category needs quality; name the score that says how good an answer is")
     if options.pair_quality and options.quality is None:
         raise RecipeError("pair_quality needs quality; name the score that says how good an answer is")
 

@@ -8,19 +8,19 @@ linear CKA and cosine with the base, cosines between languages, and norms.
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 
-from polypref.backends.base import Context, HiddenStates, ModelSpec, Options, Pooling, Tag, Text, batches
+from polypref.backends.base import Context, ModelSpec, Options, Pooling, Tag
 from polypref.errors import InputError, ModelError
 from polypref.maths import representation, stats
 from polypref.maths.representation import Centre, Similarity
 from polypref.records import Example
 from polypref.stages.evaluate import figure
+from polypref.stages.parallel_texts import FEWEST, hidden_states, parallel_texts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,12 +34,6 @@ RATIO, RATIO_CHANGE = "singular_value_ratio", "singular_value_ratio_change"
 CKA, COSINE = "cka_to_base", "cosine_to_base"
 PIVOT_COSINE, BETWEEN = "cosine_to_pivot", "cosine_between_languages"
 NORM = "norm"
-
-FEWEST = 3
-"""Texts that the jackknife needs."""
-
-AT_ONCE = 32
-"""Parallel texts that a model is given at once."""
 
 
 class RepresentationOptions(Options):
@@ -125,7 +119,10 @@ def shift(
         ModelError: a model has not the layer that is asked for, or a space of another size than the base's.
     """
     named = _named(models, base)
-    texts, tags, left_out = _parallel(examples, options, context)
+    examples = list(examples)
+    known = options.languages or context.languages or [tag for example in examples for tag in example.prompts]
+    tags = tuple(dict.fromkeys(known))
+    texts, left_out = parallel_texts(examples, tags, options.limit, _chosen if options.text == "chosen" else None)
     found = Shift(
         base=next(iter(named)) if base else None,
         models=tuple(named),
@@ -145,7 +142,7 @@ def shift(
         if last is not None and spec.path != last.path:  # adapters of one base share its weights
             context.release()
         last = spec
-        states = _states(name, spec, texts, options, context)
+        states = hidden_states(name, spec, texts, lambda depth: options.layers, options.pooling, context)
         if name == found.base:
             reference = states
         for layer, own in states.items():
@@ -174,67 +171,10 @@ def _named(models: Mapping[str, ModelSpec], base: ModelSpec | None) -> dict[str,
     return {name: base, **models}
 
 
-def _parallel(
-    examples: Iterable[Example], options: RepresentationOptions, context: Context
-) -> tuple[list[list[Text]], tuple[str, ...], dict[str, int]]:
-    """The texts [N][L] of examples that have every language, the languages, and why others were left out."""
-    examples = list(examples)
-    known = options.languages or context.languages or [tag for example in examples for tag in example.prompts]
-    tags = tuple(dict.fromkeys(known))
-    if len(tags) < 2:
-        raise InputError(f"{', '.join(tags) or 'no language'} is too little for a shift; give texts in two or more")
-    texts: list[list[Text]] = []
-    left_out: Counter[str] = Counter()
-    missing: Counter[str] = Counter()
-    for example in examples:
-        absent = [tag for tag in tags if tag not in example.prompts]
-        answers = {tag: _chosen(example, tag) for tag in tags} if options.text == "chosen" else {}
-        if absent:
-            missing.update(absent)
-            left_out["missing_language"] += 1
-        elif None in answers.values():
-            left_out["no_answer"] += 1
-        elif len(texts) == options.limit:
-            left_out["over_limit"] += 1
-        else:
-            texts.append([Text(f"{example.id}/{tag}", example.prompts[tag], answers.get(tag)) for tag in tags])
-    if len(texts) < FEWEST:
-        why = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-        most = f"; {missing.most_common(1)[0][0]} is missing most often" if missing else ""
-        raise InputError(
-            f"{len(texts)} examples have all of {', '.join(tags)} ({why or 'there are no others'}{most}), and a shift "
-            f"needs at least {FEWEST}, better a hundred; give more parallel texts, or name fewer languages"
-        )
-    return texts, tags, dict(left_out)
-
-
 def _chosen(example: Example, tag: str) -> str | None:
     """The answer that the example's first pair in a language prefers."""
     pair = next((pair for pair in example.pairs if pair.lang == tag), None)
     return None if pair is None else example.candidate(pair.chosen).text
-
-
-def _states(
-    name: str, spec: ModelSpec, texts: list[list[Text]], options: RepresentationOptions, context: Context
-) -> dict[int, States]:
-    """Layer → states [N, L, d]."""
-    import numpy as np
-
-    model: HiddenStates = context.open("hidden_states", spec)
-    for layer in options.layers:
-        if not -model.layers - 1 <= layer <= model.layers:
-            raise ModelError(
-                f"{name} has layers 0 to {model.layers} (or -1 to {-model.layers - 1} from the end); "
-                f"layer {layer} is none of them"
-            )
-    parts: dict[int, list[States]] = {layer: [] for layer in options.layers}
-    context.progress(f"representation {name}", 0, len(texts))
-    for batch in batches(texts, AT_ONCE):
-        flat = [text for parallel in batch for text in parallel]
-        for layer, rows in zip(options.layers, model.hidden(flat, options.layers, options.pooling), strict=True):
-            parts[layer].append(np.asarray(rows).reshape(len(batch), len(batch[0]), -1))
-        context.progress(f"representation {name}", sum(len(part) for part in parts[options.layers[0]]), len(texts))
-    return {layer: np.concatenate(part) for layer, part in parts.items()}
 
 
 def _alone(own: States, tags: Sequence[str], pivot: str, centre: Centre) -> tuple[Metrics, dict[str, Metrics]]:

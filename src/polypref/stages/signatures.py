@@ -286,30 +286,56 @@ RULES: tuple[Rule, ...] = (
 
 
 def subjects(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Which steps a results.json asks about, as arguments of ``signatures``.
+    """Which steps a results.json asks about first, as arguments of ``signatures``: see ``all_subjects``."""
+    return all_subjects(found)[0]
 
-    ``before`` is what the first round starts from, ``after`` what the last one made, ``reward`` the last round's;
-    ``own`` are the rewards that were trained on one language alone. Without rounds, a single reward that is trained on
-    the pivot is the reward, and there is no before and no after.
+
+def all_subjects(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Which steps a results.json asks about, each entry as arguments of ``signatures``.
+
+    First the rounds: ``before`` is what the first round starts from, ``after`` what the last one made, ``reward`` the
+    last round's. Then what best-of-n picks by that reward, or by the one that is trained on the pivot. ``own`` are the
+    rewards that were trained on one language alone, and what they made the same way. Without either, a single reward
+    that is trained on the pivot is the reward, and there is no before and no after.
     """
     rounds = found.get("rounds") or []
+    picks = (found.get("best_of_n") or {}).get("rewards") or {}
     pivot = str((found.get("config") or {}).get("pivot", "en"))
-    trained_on = (found.get("rewards") or {}).get("trained_on") or {}
-    own: dict[str, list[str]] = {}
-    for name, languages in trained_on.items():
-        if len(languages) == 1 and name in found["results"]:
-            own.setdefault(languages[0], []).append(name)
+    alone = {
+        name: languages[0]
+        for name, languages in ((found.get("rewards") or {}).get("trained_on") or {}).items()
+        if len(languages) == 1
+    }
+    in_pivot = [name for name, lang in alone.items() if lang == pivot]
     reward = None
     if rounds:
         by = rounds[-1].get("reward") or {}
         reward = by.get("model", by.get("policy"))
-    elif len(own.get(pivot, ())) == 1:
-        reward = own[pivot][0]
-    return {
-        "before": rounds[0].get("starts_from") if rounds else None,
-        "after": rounds[-1].get("model") if rounds else None,
-        "reward": reward if reward in found["results"] else None,
-        "pivot": pivot,
-        "own": own,
-        "comparisons": found.get("comparisons") or [],
-    }
+    elif len(in_pivot) == 1:
+        reward = in_pivot[0]
+    elif len(picks) == 1:
+        [reward] = picks
+    told = (found.get("signatures") or {}).get("gains") or []
+    shared = {"pivot": pivot, "comparisons": [*(found.get("comparisons") or []), *told]}
+    shared |= {"reward": reward if reward in found["results"] else None}
+    out = []
+    if rounds:
+        ends = {"before": rounds[0].get("starts_from"), "after": rounds[-1].get("model")}
+        # A run that evaluates nothing has no figures of either.
+        steps = {end: step if step in found["results"] else None for end, step in ends.items()}
+        made = {step: by for now in rounds[-1:] for step, by in (now.get("made_by") or {}).items()}
+        out.append({**steps, "own": _own(found, alone, made), **shared})
+    if reward in picks:
+        steps = {"before": found["best_of_n"]["model"], "after": picks[reward]["step"]}
+        made = {pick["step"]: name for name, pick in picks.items()}
+        out.append({**steps, "own": _own(found, alone, made), **shared})
+    return out or [{"before": None, "after": None, "own": _own(found, alone, {}), **shared}]
+
+
+def _own(found: Mapping[str, Any], alone: Mapping[str, str], made: Mapping[str, str]) -> dict[str, list[str]]:
+    """Language → the rewards that were trained on it alone, and the steps that they made."""
+    out: dict[str, list[str]] = {}
+    for name, reward in {**{name: name for name in alone}, **made}.items():
+        if reward in alone and name in found["results"]:
+            out.setdefault(alone[reward], []).append(name)
+    return out

@@ -25,6 +25,7 @@ SCRIPT = "shared_script"
 UNKNOWN_SCRIPT = "Zyyy"
 BLANK = frozenset({"", "NA"})
 """What stands where a predictor has no number."""
+BY_DIRECTION = "; a table is read by direction, so a symmetric one has both, or is named by --symmetric"
 REASONS = {
     "no_values": "no pair has a value on both sides",
     "one_value": "every pair shares the value",
@@ -47,6 +48,7 @@ class TypologyOptions(Options):
     interval: Literal["languages", "fisher"] = Field(
         "languages", description="bootstrap over languages, or Fisher's, which takes pairs as independent"
     )
+    symmetric: tuple[str, ...] = Field((), description="predictors of which a row holds in both directions")
     level: float = Field(0.95, gt=0, lt=1)
     resamples: int = Field(2000, ge=100)
     seed: int = Field(0, ge=0)
@@ -144,8 +146,8 @@ def typology(
         sentences.append(_of_predictor(name, entry, options))
         if entry["missing_pairs"]:
             remarks.append(
-                f"{name} lacks {entry['missing_pairs']} of {len(pairs)} pairs; a table is read by direction, "
-                "so a symmetric one has both"
+                f"{name} lacks {entry['missing_pairs']} of {len(pairs)} pairs"
+                + ("" if name in (SCRIPT, *options.symmetric) else BY_DIRECTION)
             )
     return found | {"sentences": sentences, "remarks": remarks}
 
@@ -269,6 +271,9 @@ def _predictors(
 ) -> dict[str, Any]:
     if SCRIPT in tables:
         raise InputError(f"{SCRIPT} is made by polypref; give the predictor another name")
+    for name in options.symmetric:
+        if name not in tables:
+            raise InputError(f"{name} is to be symmetric, but is no predictor that was given; name one of those")
     scripts = {lang: languages.script(lang) for lang in known}
     shared = {
         (source, target): float(scripts[source] == scripts[target])
@@ -278,12 +283,29 @@ def _predictors(
     found = {SCRIPT: {"scripts": scripts, **_correlated(pairs, shared, options)}}
     for name, rows in tables.items():
         values = cells(rows, "value", blanks=True)
+        if name in options.symmetric:
+            values = _both_ways(name, values)
         if not values.keys() & pairs.keys():
             raise InputError(
                 f"the predictor {name} has no pair of the {options.figure} table; are the languages the same?"
             )
         found[name] = _correlated(pairs, values, options)
     return found
+
+
+def _both_ways(name: str, values: Mapping[Pair, float]) -> dict[Pair, float]:
+    """The table with each row in the other direction as well.
+
+    Raises:
+        InputError: both directions are there and differ.
+    """
+    for (source, target), value in values.items():
+        if values.get((target, source), value) != value:
+            raise InputError(
+                f"{name} has {value:g} for {source} on {target} and {values[target, source]:g} for {target} on "
+                f"{source}, so it is not symmetric; keep one of the rows, or leave --symmetric out"
+            )
+    return {(target, source): value for (source, target), value in values.items()} | dict(values)
 
 
 def _correlated(pairs: Mapping[Pair, float], values: Mapping[Pair, float], options: TypologyOptions) -> dict[str, Any]:

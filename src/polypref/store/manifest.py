@@ -36,6 +36,10 @@ def versions() -> dict[str, str]:
     return found
 
 
+BETWEEN = "between-steps"
+"""Where what is said between two steps is kept."""
+
+
 class Manifest:
     """A run's diary, rewritten whole after every step."""
 
@@ -43,6 +47,7 @@ class Manifest:
         self.path, self.content = path, content
         self._entered: set[str] = set()
         self._said: list[str] = []
+        self._inside = False
 
     @classmethod
     def open(cls, path: Path, **fixed: Any) -> Manifest:
@@ -63,13 +68,14 @@ class Manifest:
         notes: dict[str, Any] = {}
         before = self.content["steps"].get(name, {})
         begun = time.monotonic()
-        self._said = []
+        self._said, self._inside = [], True
         self._entered.add(name)
         self.content["steps"][name] = {**before, "done": False}
         try:
             yield notes
             notes["done"] = True
         finally:
+            self._inside = False
             worked = notes.pop("worked", True)
             seconds = time.monotonic() - begun if worked else 0.0
             said = list(dict.fromkeys([*(() if worked else before.get("said", ())), *self._said]))
@@ -82,8 +88,16 @@ class Manifest:
             self.save()
 
     def say(self, message: str) -> None:
-        """Keep what the step in hand has to say to the reader."""
-        self._said.append(message)
+        """Keep what the step in hand has to say to the reader; between two steps it is the run that says it."""
+        if self._inside:
+            self._said.append(message)
+            return
+        entry = self.content["steps"].setdefault(BETWEEN, {"done": True, "said": [], "seconds": 0.0})
+        if BETWEEN not in self._entered:
+            self._entered.add(BETWEEN)
+            entry["said"] = []
+        if message not in entry["said"]:
+            entry["said"].append(message)
 
     def said(self) -> list[str]:
         """What the steps had to say, each sentence once."""

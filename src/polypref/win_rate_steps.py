@@ -1,0 +1,150 @@
+"""Who wins against the unaligned model: every step's answers, by every judge that the recipe names, and their scores.
+
+The first judge gives ``win_rate``, the others ``win_rate_by_<judge>``; those that give numbers also
+``score_by_<judge>``, whose gain over the unaligned model is compared prompt by prompt.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from polypref import registry
+from polypref.best_of_n_steps import QUALITY
+from polypref.recipe_reuse_checks import TARGET
+from polypref.reward_steps import Rewards
+from polypref.stages import evaluate as evaluating
+from polypref.stages import win_rates as stage
+from polypref.stages.evaluate import Evaluation
+from polypref.store.shards import Track
+from polypref.workshop import NamedScorer, Workshop
+
+
+def own_rewards(rewards: Rewards) -> dict[str, NamedScorer]:
+    """Language → the reward model that was trained on it alone, the first where there are several."""
+    found: dict[str, NamedScorer] = {}
+    for name, languages in rewards.trained_on.items():
+        if len(languages) == 1:
+            found.setdefault(languages[0], rewards.scorers[name])
+    return found
+
+
+def win_rates(
+    shop: Workshop, rewards: Rewards, base: str, answered: Mapping[str, Track], made_by: Mapping[str, Sequence[str]]
+) -> dict[str, Evaluation]:
+    """Step → its win rates against ``base`` and its scores.
+
+    Args:
+        answered: step → its answers to the held-out prompts, scored for quality.
+        made_by: step → the rewards that it was made by, by whose scores it is told as well.
+    """
+    section = shop.recipe.evaluate
+    out: dict[str, Evaluation] = {step: Evaluation() for step in answered}
+    if section is None or base not in answered:
+        return out
+    for number, judge in enumerate(section.win_rates):
+        metric = "win_rate" if number == 0 else f"win_rate_by_{judge}"
+        for step in answered:
+            if step != base:
+                found = _against(shop, rewards, judge, metric, answered[base], answered[step], (base, step))
+                out[step] = out[step].merge(found)
+    named = list(dict.fromkeys([judge for judge in section.win_rates if judge != QUALITY]))
+    made = list(dict.fromkeys(name for names in made_by.values() for name in names))
+    for name in dict.fromkeys([*named, *made]):
+        for step, track in answered.items():
+            if step == base or name in named or name in made_by.get(step, ()):
+                out[step] = out[step].merge(_scored(shop, rewards, name, step, track))
+    return out
+
+
+def _against(
+    shop: Workshop,
+    rewards: Rewards,
+    judge: str,
+    metric: str,
+    before: Track,
+    after: Track,
+    names: tuple[str, str],
+) -> Evaluation:
+    """One step against the base by one judge."""
+    folder = f"win-rates/{judge}/{names[1]}"
+    spec = shop.recipe.evaluate.judges.get(judge) if shop.recipe.evaluate else None
+    if spec is not None and spec.scorer in registry.COMPARERS:
+        reward = NamedScorer(judge, spec)
+        settings = [stage.VERSION, metric, shop.scorer_identity(reward.options()), before.content()]
+        silent: list[bool] = []
+
+        def ask(track: Track) -> Evaluation:
+            comparer = shop.context.open("comparer", reward.options())
+            found = stage.win_rates_by_comparer(
+                before.examples(), track.examples(), comparer, metric=metric, progress=shop.progress
+            )
+            unread = found.values.get(f"no_verdict_{metric}", {})
+            silent.append(any(value for by_prompt in unread.values() for value in by_prompt.values()))
+            return found
+
+        return shop.measure(folder, after, settings, ask, whole=lambda: not any(silent))
+    told, tracks = _with_scores(shop, rewards, judge, dict(zip(names, (before, after), strict=True)))
+    settings = [stage.VERSION, metric, told, tracks[names[0]].content()]
+    return shop.measure(
+        folder,
+        tracks[names[1]],
+        settings,
+        lambda track: stage.win_rates(tracks[names[0]].examples(), track.examples(), told, metric=metric),
+    )
+
+
+def _with_scores(
+    shop: Workshop, rewards: Rewards, judge: str, tracks: Mapping[str, Track]
+) -> tuple[dict[str, str], dict[str, Track]]:
+    """Language → the score that judges there, and the steps' tracks with it."""
+    languages = next(iter(tracks.values())).languages
+    if judge == QUALITY:
+        return dict.fromkeys(languages, QUALITY), dict(tracks)
+    if judge == TARGET:
+        own = {lang: found for lang, found in own_rewards(rewards).items() if lang in languages}
+        asked = {found.name: [lang for lang in own if own[lang].name == found.name] for found in own.values()}
+        return dict.fromkeys(own, TARGET), {
+            step: _by_target(shop, rewards, step, track, asked) for step, track in tracks.items()
+        }
+    reward = _scorer(shop, rewards, judge)
+    done = {step: shop.scorer(track, _layer(step, judge), reward.options()) for step, track in tracks.items()}
+    return dict.fromkeys(languages, judge), done
+
+
+def _by_target(shop: Workshop, rewards: Rewards, step: str, track: Track, asked: Mapping[str, Sequence[str]]) -> Track:
+    """A track in the judged languages alone, each scored by its own reward under one name."""
+    spoken = tuple(lang for lang in track.languages if any(lang in languages for languages in asked.values()))
+    for name, languages in asked.items():
+        alone = dataclasses.replace(track, languages=tuple(languages))
+        shop.scorer(alone, _layer(step, TARGET), rewards.scorers[name].options(TARGET))
+    return dataclasses.replace(track, languages=spoken).over(_layer(step, TARGET))
+
+
+def _layer(step: str, judge: str) -> str:
+    return f"win-rates/scores/{step}/score-{judge}"
+
+
+def _scorer(shop: Workshop, rewards: Rewards, name: str) -> NamedScorer:
+    judges = shop.recipe.evaluate.judges if shop.recipe.evaluate else {}
+    return NamedScorer(name, judges[name]) if name in judges else rewards.scorers[name]
+
+
+def _scored(shop: Workshop, rewards: Rewards, judge: str, step: str, track: Track) -> Evaluation:
+    """``score_by_<judge>``: the mean score of a step's answers."""
+    judges = shop.recipe.evaluate.judges if shop.recipe.evaluate else {}
+    if judge in judges and judges[judge].scorer in registry.COMPARERS:
+        return Evaluation()
+    score, tracks = _with_scores(shop, rewards, judge, {step: track})
+    if not score:
+        return Evaluation()
+    [name] = set(score.values())
+    options = evaluating.EvaluateOptions(quality=name, language_fidelity=False)
+    settings = [shop.identity(options, evaluating.VERSION)]
+    found = shop.measure(
+        f"win-rates/{judge}/{step}-scores",
+        tracks[step],
+        settings,
+        lambda given: evaluating.evaluate(given.examples(), options, shop.context),
+    )
+    return Evaluation({f"score_by_{judge}": found.values["quality"]} if "quality" in found.values else {})
