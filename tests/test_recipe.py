@@ -267,6 +267,7 @@ GIVEN = {
     "quickstart-lidr": ["models.policy.path=/a"],
     "smoke": [],
     "quickstart-reuse-rewards": ["models.policy.path=/a"],
+    "quickstart-reuse-summaries": ["models.policy.path=/a"],
     "reuse-rewards-bon": [*SFT, "reward_models.data.articles=/f", "evaluate.prompts.path=/d"],
     "reuse-rewards-rl": [*SFT, "diagnose.prompts.path=/e", "prompts.path=/c", "evaluate.prompts.path=/d"],
     "reuse-rewards-dpo": [

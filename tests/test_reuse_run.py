@@ -162,6 +162,24 @@ def test_signs_of_failure_are_raised_by_the_run_and_read_again_from_its_results(
     assert found["signatures"]["examined"]["win_rate_not_above_even"] == TREE["languages"]
 
 
+def test_a_finished_run_is_diagnosed_by_its_own_thresholds(done, tmp_path, capsys):
+    from polypref.cli_diagnose import diagnose
+
+    found = results(done[0])
+    (tmp_path / "results.json").write_text(json.dumps(found), encoding="utf-8")
+    found["config"]["diagnose"]["even"] = 0.875
+    (tmp_path / "own.json").write_text(json.dumps(found), encoding="utf-8")
+
+    def evens(name, **more):
+        diagnose(input_=tmp_path / name, as_json=True, **more)
+        told = json.loads(capsys.readouterr().out)["rm-en"]["languages"].values()
+        return {one["threshold"] for entry in told for one in entry["evidence"] if one["experiment"] == "best_of_n"}
+
+    assert evens("results.json") == {0.5}
+    assert evens("own.json") == {0.875}
+    assert evens("own.json", set_=["even=0.625"]) == {0.625}
+
+
 def test_a_second_run_does_nothing_again(done):
     folder, _ = done
     before = written(folder)

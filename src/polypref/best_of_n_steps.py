@@ -6,14 +6,15 @@ answers of the evaluation, which are their opponents in win rates.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from polypref import inputs
 from polypref.backends.base import Sampling
 from polypref.recipe_sections import Evaluate
+from polypref.records import Example
 from polypref.stages import best_of_n as stage
 from polypref.stages import generate as generating
 from polypref.stages import win_rates
@@ -26,6 +27,10 @@ from polypref.workshop import Model, NamedScorer, Workshop, keep, kept
 FOLDER = "best-of-n"
 QUALITY = "quality"
 METHOD = "best_of_n"
+
+
+STRIDE = 1_000_003
+"""Between the seeds of one run, so that those of runs with seeds 0, 1, 2 … do not meet."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +67,30 @@ class Picks:
             "n": list(self.n),
             "samples": self.n[-1],
             "metric_of_quality": quality,
+            "judge": quality,
             "rewards": rewards,
         }
 
 
 def sampling_of(own: Sampling | None, evaluate: Evaluate, n: int) -> Sampling:
-    """How the samples are drawn: as the answers of the evaluation, but other ones."""
-    found = own or evaluate.sampling.model_copy(update={"seed": evaluate.sampling.seed + 1})
+    """How the samples are drawn: as the answers of the evaluation, but with another seed in any case, since the same
+    noise would draw the opponents of their win rates."""
+    found = own or evaluate.sampling
+    if found.seed == evaluate.sampling.seed:
+        found = found.model_copy(update={"seed": found.seed + STRIDE})
     return Sampling(**{name: getattr(found, name) for name in Sampling.model_fields if name != "n"}, n=n)
+
+
+def first(prompts: Track, limit: int) -> list[Example]:
+    """The first examples that give each language as many prompts, or all that it has: prompts need not be parallel."""
+    counts: Counter[str] = Counter()
+    chosen = []
+    for example in prompts.examples():
+        there = [lang for lang in example.prompts if lang in prompts.languages]
+        if any(counts[lang] < limit for lang in there):
+            counts.update(there)
+            chosen.append(example)
+    return chosen
 
 
 def samples(shop: Workshop, prompts: Track, folder: str, base: Model, sampling: Sampling, quality: bool) -> Track:
@@ -101,8 +122,7 @@ def best_of_n(
         return None
     prompts = held_out
     if section.limit is not None:
-        chosen = list(islice(held_out.examples(), section.limit))
-        prompts = inputs.track(shop, f"{FOLDER}/prompts", chosen, held_out.languages)
+        prompts = inputs.track(shop, f"{FOLDER}/prompts", first(held_out, section.limit), held_out.languages)
     sampling = sampling_of(section.sampling, evaluate, section.n[-1])
     judged = evaluate.quality is not None
     drawn = samples(shop, prompts, FOLDER, base, sampling, judged)

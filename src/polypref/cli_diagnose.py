@@ -55,8 +55,10 @@ def diagnose(
 ) -> None:
     """Go, doubtful or no-go by language, by cheap experiments: a reward's accuracy, and best-of-n on few prompts."""
     if input_ is not None:
-        if model or prompts or labelled or judge:
-            raise RecipeError("--input looks at a finished run; leave --model, --prompts, --labelled and --judge out")
+        if model or reward or prompts or labelled or judge:
+            raise RecipeError(
+                "--input looks at a finished run; leave --model, --reward, --prompts, --labelled and --judge out"
+            )
         _of_a_run(input_, set_ or [], as_json)
         return
     if model is None or prompts is None:
@@ -86,13 +88,15 @@ def diagnose(
 
 
 def _of_a_run(folder: Path, overrides: list[str], as_json: bool) -> None:
-    """The verdicts that a run's own figures give."""
+    """The verdicts that a run's own figures give, by its own thresholds where nothing else is said."""
     from polypref.cli_diagnoses import read_results
     from polypref.cli_stages import settings
     from polypref.stages.diagnosis import DiagnosisOptions, diagnose_results
 
-    options = options_of(DiagnosisOptions, **settings(overrides, DiagnosisOptions.model_fields))
-    found = diagnose_results(read_results(folder), options)
+    results, fields = read_results(folder), DiagnosisOptions.model_fields
+    own = (results.get("config") or {}).get("diagnose") or {}
+    told = {name: own[name] for name in fields if name in own} | settings(overrides, fields)
+    found = diagnose_results(results, options_of(DiagnosisOptions, **told))
     if as_json:
         print(json.dumps(found, ensure_ascii=False, allow_nan=False))
         return

@@ -80,18 +80,22 @@ def signatures(
     from polypref import languages
     from polypref.stages import signatures as stage
 
-    options = options_of(stage.SignatureOptions, **settings(set_, stage.SignatureOptions.model_fields))
     found = read_results(input_)
-    about = stage.subjects(found)
+    limits = (found.get("signatures") or {}).get("limits") or {}
+    options = options_of(stage.SignatureOptions, **{**limits, **settings(set_, stage.SignatureOptions.model_fields)})
     given = {"before": before, "after": after, "reward": reward}
-    about |= {name: value for name, value in given.items() if value is not None}
-    if pivot is not None:
-        about["pivot"] = languages.normalise(pivot)
-    if about["after"] is None and about["reward"] is None:
+    given = {name: value for name, value in given.items() if value is not None}
+    # A step that is named is looked at alone; else all that the run itself has looked at.
+    subjects = [stage.subjects(found) | given] if given else stage.all_subjects(found)
+    for about in subjects if pivot is not None else ():
+        about["pivot"] = languages.normalise(str(pivot))
+    subjects = [about for about in subjects if about["after"] is not None or about["reward"] is not None]
+    if not subjects:
         raise RecipeError(
             f"{input_} has no rounds that say what was aligned; name the steps with --before and --after, or --reward"
         )
-    checks = stage.examined(found["results"], options, **about)
+    about = subjects[0]
+    checks = [check for each in subjects for check in stage.examined(found["results"], options, **each)]
     raised = [check.signature for check in checks if check.raised]
     spoke: dict[str, list[str]] = {rule.__name__: [] for rule in stage.RULES}
     for check in checks:

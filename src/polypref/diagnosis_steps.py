@@ -4,13 +4,15 @@ the reward is right about them, and whether its pick among them is better than a
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from polypref import best_of_n_steps, inputs, registry
 from polypref.best_of_n_steps import QUALITY
 from polypref.errors import InputError
+from polypref.recipe import Recipe
 from polypref.recipe_reuse import Diagnose
 from polypref.recipe_rewards import ModelReward
 from polypref.recipe_sections import Evaluate
@@ -19,6 +21,7 @@ from polypref.stages import best_of_n as stage
 from polypref.stages import diagnosis, win_rates
 from polypref.stages import evaluate as evaluating
 from polypref.stages.diagnosis import DiagnosisOptions
+from polypref.stages.overlap import find_overlap
 from polypref.store.atomic import digest
 from polypref.store.shards import Track
 from polypref.workshop import Model, NamedScorer, Workshop, keep, kept
@@ -33,13 +36,13 @@ def diagnose(
     section, evaluate = shop.recipe.diagnose, shop.recipe.evaluate
     if section is None or evaluate is None or prompts is None:
         return None
-    chosen = list(islice(prompts.examples(), section.limit))
+    chosen = best_of_n_steps.first(prompts, section.limit)
     asked = inputs.track(shop, f"{FOLDER}/prompts", chosen, prompts.languages)
     quality = evaluate.quality is not None
     # One sample more: the one that the others' pick is held against.
     sampling = best_of_n_steps.sampling_of(section.sampling, evaluate, section.n)
     drawn = best_of_n_steps.samples(shop, asked, FOLDER, base, sampling, quality)
-    other = sampling.model_copy(update={"seed": sampling.seed + 1, "n": 1})
+    other = sampling.model_copy(update={"seed": sampling.seed + best_of_n_steps.STRIDE, "n": 1})
     single = best_of_n_steps.samples(shop, asked, f"{FOLDER}/single", base, other, quality)
     found = {}
     for name in section.rewards or _default(shop):
@@ -53,6 +56,19 @@ def diagnose(
     return found
 
 
+def tell_overlap(shop: Workshop, prompts: Track | None, seen: Track | None) -> None:
+    """Say where the rewards were trained on the prompts that they are examined on, which flatters them."""
+    if shop.recipe.diagnose is None or prompts is None or seen is None:
+        return
+    asked = best_of_n_steps.first(prompts, shop.recipe.diagnose.limit)
+    shared = find_overlap(seen.examples(), asked)
+    if n := len({text.evaluation_id for text in shared.texts} | {*shared.ids}):
+        shop.note(
+            f"The diagnosis asks {n} prompts that reward models were trained on, which makes it too hopeful; give "
+            "diagnose.prompts others, e.g. by skip"
+        )
+
+
 def without_no_go(shop: Workshop, prompts: Track, found: Mapping[str, Any] | None) -> Track:
     """The training prompts in the languages that are not given up; as they are where the recipe only tells.
 
@@ -61,7 +77,7 @@ def without_no_go(shop: Workshop, prompts: Track, found: Mapping[str, Any] | Non
     """
     section = shop.recipe.diagnose
     names = _default(shop)
-    if section is None or section.no_go == "tell" or not found or not set(names) <= found.keys():
+    if section is None or section.no_go == "tell" or not found:
         return prompts
     verdicts = found[names[0]]["languages"]
     left = [lang for lang in prompts.languages if verdicts.get(lang, {}).get("verdict") != "no_go"]
@@ -74,6 +90,18 @@ def without_no_go(shop: Workshop, prompts: Track, found: Mapping[str, Any] | Non
         with shop.manifest.step(f"{FOLDER}/languages"):
             shop.note(f"The rounds leave out {', '.join(lost)}, where the diagnosis is no-go (diagnose.no_go)")
     return dataclasses.replace(prompts, languages=tuple(left))
+
+
+def languages_left(folder: Path, recipe: Recipe, languages: Sequence[str]) -> tuple[str, ...]:
+    """The languages that the rounds of a run's folder train on, of those that it has."""
+    if recipe.diagnose is None or recipe.diagnose.no_go == "tell" or not isinstance(recipe.reward, ModelReward):
+        return tuple(languages)
+    try:
+        found = json.loads((folder / FOLDER / f"{recipe.reward.model}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return tuple(languages)  # not diagnosed yet, so no round has begun
+    verdicts = found["content"]["languages"]
+    return tuple(lang for lang in languages if verdicts.get(lang, {}).get("verdict") != "no_go")
 
 
 def _default(shop: Workshop) -> Sequence[str]:
@@ -127,7 +155,11 @@ def _one(
                 quality=evaluate.quality,
                 languages=track.languages,
             )
-            keep(path, key, found)
+            # What a server has left unanswered is asked again by the next run.
+            served = spec is not None and spec.model is not None and spec.model.backend == "openai"
+            silent = any(row.get("no_verdict_win_rate") for rows in curves.values() for row in rows)
+            if not (served and silent):
+                keep(path, key, found)
         shop.opener.close()
     return found
 

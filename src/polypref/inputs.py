@@ -88,11 +88,12 @@ def prompt_tracks(shop: Workshop, seen: Sequence[Track] = ()) -> Prompts:
 
 
 def _spoken(shop: Workshop, languages: tuple[str, ...], examples: Sequence[Example]) -> tuple[str, ...]:
-    """The run's languages, which its first prompts tell where nothing else has."""
+    """The run's languages, which its first prompts tell where the recipe does not: of data for rewards or SFT there may
+    be some in fewer."""
     if not languages:
-        languages = shop.languages or tuple(dict.fromkeys(lang for e in examples for lang in e.prompts))
-    if not shop.languages:
-        shop.speak(languages, shop.recipe.pivot)
+        languages = tuple(dict.fromkeys(lang for e in examples for lang in e.prompts))
+    if more := [lang for lang in languages if lang not in shop.languages]:
+        shop.speak((*shop.languages, *more), shop.recipe.pivot)
     return languages
 
 

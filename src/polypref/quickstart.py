@@ -39,6 +39,11 @@ SYSTEMS = {
         "quickstart-reward-transfer", "models.policy.path", SftSettings(steps=400, alignment=0.95)
     ),
     "reuse-rewards": System("quickstart-reuse-rewards", "models.policy.path", SftSettings(steps=400, alignment=0.95)),
+    "reuse-summaries": System(
+        "quickstart-reuse-summaries",
+        "models.policy.path",
+        SftSettings(steps=400, alignment=0.95, tasks=("sort", "descend", "summary")),
+    ),
 }
 
 

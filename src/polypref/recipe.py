@@ -168,18 +168,27 @@ class Recipe(Options):
         asked = {
             "evaluate.quality": self.evaluate.quality if self.evaluate else None,
             "alignment.scorer": self.alignment.scorer if self.alignment else None,
+            "sft.scorer": self.sft.scorer.scorer if self.sft and self.sft.scorer else None,
             "pair.probe.scorer": self.pair.probe.scorer if isinstance(self.pair, ImbalancePair) else None,
         }
-        asked |= {f"rewards.{name}.scorer": spec.scorer for name, spec in self.rewards.items()}
+        named = {f"rewards.{name}": spec for name, spec in self.rewards.items()}
+        if self.evaluate:
+            named |= {f"evaluate.judges.{name}": spec for name, spec in self.evaluate.judges.items()}
+        asked |= {f"{where}.scorer": spec.scorer for where, spec in named.items()}
         tables = {**registry.SCORERS, **registry.COMPARERS}
         for where, name in asked.items():
-            known = tables if where.startswith("rewards.") else registry.SCORERS
+            known = tables if where.removesuffix(".scorer") in named else registry.SCORERS
             if name is not None and ":" not in name and name not in known:
                 hint = did_you_mean(name, known)
                 raise ValueError(f"{where} is {name!r}, which is no scorer; {hint}, or write package.module:Class")
-        for name, spec in self.rewards.items():
+        if self.sft and self.sft.scorer:
+            named["sft.scorer"] = self.sft.scorer
+        if self.evaluate and self.evaluate.quality:
+            quality = ScorerSpec(scorer=self.evaluate.quality, model=self.evaluate.quality_model)
+            named["evaluate.quality with evaluate.quality_model"] = quality
+        for where, spec in named.items():
             if told := registry.mistake_of(spec):
-                raise ValueError(f"rewards.{name}: {told}")
+                raise ValueError(f"{where}: {told}")
         return self
 
     @model_validator(mode="after")

@@ -23,7 +23,7 @@ class BestOfN(Options):
         description="the points of the curve; the greatest is how many are drawn",
     )
     rewards: tuple[Name, ...] = Field((), description="who picks; all rewards of the run when empty")
-    limit: int | None = Field(None, gt=0, description="held-out prompts; all of evaluate.prompts when left out")
+    limit: int | None = Field(None, gt=0, description="held-out prompts a language; all when left out")
     sampling: EvaluateSampling | None = Field(
         None, description="left out: evaluate.sampling's, with another seed, so that its answers are other ones"
     )
@@ -49,7 +49,7 @@ class Diagnose(DiagnosisOptions):
 
     rewards: tuple[Name, ...] = Field((), description="who is examined; the round's reward when empty")
     prompts: PromptOptions | None = Field(None, description="left out: the training prompts")
-    limit: int = Field(100, gt=1, description="prompts, the first of the seeded order")
+    limit: int = Field(100, gt=1, description="prompts a language, the first of the seeded order")
     n: int = Field(8, gt=1, description="samples a prompt and language")
     sampling: EvaluateSampling | None = Field(None, description="left out: evaluate.sampling's, with another seed")
     language_check: bool = Field(

@@ -17,6 +17,9 @@ Recipe = Any
 QUALITY, TARGET = "quality", "target"
 """Judges that are no rewards: the scorer of evaluate.quality, and each language's own reward model."""
 
+RESERVED = (QUALITY, TARGET, "multilingual")
+"""Scores of a run beside those of its rewards; a reward of the same name would be taken for them."""
+
 
 def check_reuse(recipe: Recipe) -> None:
     """Refuse a recipe whose best-of-n, reinforcement, diagnosis or win rates lack what they need.
@@ -25,6 +28,8 @@ def check_reuse(recipe: Recipe) -> None:
         ValueError: what is wrong, and the fix.
     """
     scorers = _scorers(recipe)
+    if taken := [name for name in (*scorers, *recipe.rewards) if name in RESERVED]:
+        raise ValueError(f"a reward is called {taken[0]}, which is the name of another score; give it another one")
     if isinstance(recipe.train, RLTrain) and recipe.rounds:
         _reinforced(recipe)
     if isinstance(recipe.pair, BestOfNPair):
@@ -39,6 +44,7 @@ def check_reuse(recipe: Recipe) -> None:
         _known("best_of_n.rewards", recipe.best_of_n.rewards, scorers)
         if not scorers:
             raise ValueError("best_of_n has no reward that gives each answer a number; give rewards or reward_models")
+        _drawn("best_of_n", recipe.best_of_n, recipe)
     if recipe.diagnose:
         _diagnosed(recipe, scorers)
     spoken = recipe.sft.languages if recipe.sft and recipe.languages else ()
@@ -56,6 +62,17 @@ def _scorers(recipe: Recipe) -> list[str]:
 def _known(where: str, names: Sequence[str], known: Sequence[str]) -> None:
     if lost := [name for name in names if name not in known]:
         raise ValueError(f"{where} names {lost[0]!r}; {did_you_mean(lost[0], known)}")
+
+
+def _drawn(where: str, section: Any, recipe: Recipe) -> None:
+    """Refuse samples that would all be the same."""
+    own = section.sampling or recipe.evaluate.sampling
+    if own.temperature == 0:
+        named = f"{where}.sampling" if section.sampling else "evaluate.sampling"
+        raise ValueError(
+            f"{where} picks among samples, but {named} has temperature 0, so that all are the same; give "
+            f"{where}.sampling another temperature"
+        )
 
 
 def _reinforced(recipe: Recipe) -> None:
@@ -98,6 +115,13 @@ def _judges(recipe: Recipe, section: Evaluate, scorers: Sequence[str]) -> None:
         raise ValueError("evaluate.win_rates names quality, but evaluate.quality names no scorer; give it")
     if TARGET in section.win_rates and not recipe.reward_models:
         raise ValueError("evaluate.win_rates names target, but the run trains no reward_models; name a judge")
+    if TARGET in section.win_rates:
+        trained = recipe.reward_models.languages_of(recipe.languages)
+        if all(len(languages) > 1 for languages in trained.values()):
+            raise ValueError(
+                "evaluate.win_rates names target, but each of reward_models is trained on several languages, and a "
+                "language's own on it alone; add such sources, or name a judge"
+            )
     if section.win_rates and section.prompts is None:
         raise ValueError("evaluate.win_rates has no prompts; give evaluate.prompts")
 
@@ -117,3 +141,15 @@ def _diagnosed(recipe: Recipe, scorers: Sequence[str]) -> None:
     _known("diagnose.judge", (section.judge,) if section.judge else (), judges)
     if section.judge == QUALITY and not (recipe.evaluate and recipe.evaluate.quality):
         raise ValueError("diagnose.judge is quality, but evaluate.quality names no scorer; give it, or another judge")
+    _drawn("diagnose", section, recipe)
+    examined = section.rewards or (recipe.reward.model,)
+    judge = recipe.evaluate.judges.get(section.judge)
+    if judge and (itself := [name for name in examined if recipe.rewards.get(name) == judge]):
+        raise ValueError(f"diagnose.judge is the reward {itself[0]} itself, which is no evidence; name another judge")
+    if section.no_go == "leave_out" and recipe.rounds:
+        reward = recipe.reward.model if isinstance(recipe.reward, ModelReward) else None
+        if reward not in examined:
+            raise ValueError(
+                "diagnose.no_go is leave_out, which goes by the verdicts on the reward of the rounds, and that is not "
+                "examined; give reward: {by: model}, and name it in diagnose.rewards or leave these out"
+            )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polypref import reuse_results
+from polypref import diagnosis_steps, reuse_results
 from polypref.best_of_n_steps import QUALITY
 from polypref.errors import InputError
 from polypref.evaluation import Evaluated
@@ -72,7 +72,9 @@ def publish(shop: Workshop, made: Made) -> ReportData:
     base = [shop.policy.name] if made.evaluated.evaluations else []
     steps = [about["after"] for about in subjects(results) if about["after"]]
     gains = reuse_results.gains(made.evaluated, base[0], steps) if base else []
-    data = dataclasses.replace(data, signatures=reuse_results.signatures(shop.recipe, results, gains))
+    signs = reuse_results.signatures(shop.recipe, results, gains)
+    # Of a run that measures nothing there is nothing to say.
+    data = dataclasses.replace(data, signatures=signs if any(signs["examined"].values()) else None)
     write_text(shop.out / PAGE, render(data))
     write_json(shop.out / RESULTS, {**_as_results(data), "sft": made.sft, "key": key})
     return data
@@ -175,7 +177,7 @@ def _settings(shop: Workshop, found: Findings) -> dict[str, Any]:
     settings: dict[str, Any] = _reward_settings(recipe, found.rewards or {})
     if recipe.rounds:
         settings |= _round_settings(shop)
-    if recipe.rounds and recipe.evaluate is not None:
+    if recipe.answers and recipe.evaluate is not None:
         sampling = recipe.evaluate.sampling
         settings |= {
             "quality": recipe.evaluate.quality,
@@ -363,10 +365,13 @@ def last_pairs(folder: Path, recipe: Recipe) -> Iterator[Example]:
     Raises:
         InputError: no round is paired yet.
     """
+    if recipe.rounds and isinstance(recipe.train, RLTrain):
+        raise InputError(f"{folder} is a run whose rounds train by reinforcement, which makes no pairs")
     prompts = Track(folder, training_prompts(recipe), (), _pivot(folder, recipe))
     known = dict.fromkeys(lang for index in range(prompts.count) for e in prompts.base(index) for lang in e.prompts)
     for number in range(recipe.rounds, 0, -1):
-        track = dataclasses.replace(prompts, languages=recipe.languages or tuple(known))
+        spoken = diagnosis_steps.languages_left(folder, recipe, recipe.languages or tuple(known))
+        track = dataclasses.replace(prompts, languages=spoken)
         track = track.over(f"round-{number}/generate")
         if isinstance(recipe.pair, ImbalancePair):
             track = track.over(f"round-{number}/translate", "with_pivot").over(f"round-{number}/pair", "whole")

@@ -7,6 +7,7 @@ from typing import Any
 
 from polypref.evaluation import Evaluated
 from polypref.recipe import Recipe
+from polypref.recipe_reuse_checks import TARGET
 from polypref.recipe_sections import BestOfNPair, RLTrain, Train
 from polypref.reward_steps import Findings, Rewards
 from polypref.stages import alignments as aligning
@@ -66,6 +67,9 @@ def alignments(
                     metric=metric,
                     accuracies=_accuracies(found, made_by, steps),
                 )
+                if judge == TARGET or judge in made_by.values():
+                    # On the diagonal the judge made what it judges, which says nothing of a language's own reward.
+                    entry |= dict.fromkeys(("monolingual_against_cross_lingual", "diagonal", "off_diagonal", "tau"))
                 out.append(entry | {"made_by": {name: made_by[name] for name in steps}})
     return out or None
 
@@ -108,11 +112,13 @@ def _accuracies(
 
 
 def trainings(recipe: Recipe, now: Round) -> dict[str, dict[str, Any]]:
-    """``rounds[i]["trainings"]``: how each training went."""
+    """``rounds[i]["trainings"]``: how each training by reinforcement went; of the others their models' cards tell."""
     sections: dict[str, Train | RLTrain | None] = {baseline.name: baseline.train for baseline in recipe.baselines}
     out = {}
     for name, told in now.trainings.items():
         section = sections.get(name) or recipe.train
+        if not isinstance(section, RLTrain):
+            continue
         out[name] = {"method": section.method} | {key: told[key] for key in _TOLD if key in told}
     return out
 

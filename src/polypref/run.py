@@ -69,7 +69,7 @@ def _work(shop: Workshop) -> ReportData:
     # All data is read and checked before anything is trained.
     data = preference_inputs.read(shop)
     demonstrations = sft_steps.read(shop) if recipe.sft else None
-    seen = [track for track in (data.training, demonstrations and demonstrations.training) if track]
+    seen = [track for track in (data.seen, demonstrations and demonstrations.training) if track]
     tracks = inputs.prompt_tracks(shop, seen) if recipe.answers else inputs.Prompts()
     told: dict[str, Any] = {}
     if demonstrations:
@@ -91,6 +91,7 @@ def _work(shop: Workshop) -> ReportData:
         lead = imbalance_steps.find_lead(shop, prompts)
         manifest.content["pivot"] = shop.pivot
         prompts = dataclasses.replace(prompts, pivot=shop.pivot)
+    diagnosis_steps.tell_overlap(shop, tracks.diagnosis or prompts, data.training)
     diagnosis = diagnosis_steps.diagnose(shop, tracks.diagnosis or prompts, shop.policy, rewards, found)
     if prompts is not None:
         trained_on = diagnosis_steps.without_no_go(shop, prompts, diagnosis)

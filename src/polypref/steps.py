@@ -14,6 +14,7 @@ from polypref.stages import generate as generating
 from polypref.stages import pair as pairing
 from polypref.stages import train as training
 from polypref.stages import train_rl as reinforcing
+from polypref.stages.prompts import restricted
 from polypref.store import checkpoint
 from polypref.store.atomic import digest
 from polypref.store.shards import Track
@@ -140,7 +141,10 @@ def reinforce(
     target = shop.out / folder / "train" / "checkpoint"
     result = Model(name, reinforcing.trained(options, target).model_copy(update={"name": name}))
     told = [shop.identity(options, reinforcing.VERSION), shop.scorer_identity(reward.options())]
-    key = digest(["train_rl", told, shop.identifier(True), track.content()])
+    trainer = shop.context.open("rl_trainer", options.method).fingerprint
+    key = digest(["train_rl", told, trainer, shop.identifier(True), track.content()])
+    # A whole example has the prompts of languages that the track leaves out as well.
+    asked = (restricted(example, track.languages) for example in track.examples())
     with shop.manifest.step(f"{folder}/train") as step:
         summary = checkpoint.standing(target, key)
         step.update(worked=summary is None)
@@ -148,10 +152,10 @@ def reinforce(
             summary = checkpoint.build(
                 target,
                 key,
-                lambda unfinished: reinforcing.train_rl(track.examples(), options, shop.context, unfinished),
+                lambda unfinished: reinforcing.train_rl(asked, options, shop.context, unfinished),
             )
         step.update(rows=summary.get("rows"), steps=summary.get("steps"))
         if stopped := summary.get("stopped"):
-            shop.note(f"{name}: {stopped['said']}")
+            shop.tell(f"{name}: {stopped['said']}")
     shop.opener.close()
     return result, summary

@@ -16,8 +16,9 @@ from polypref.reward_steps import Rewards
 from polypref.stages import evaluate as evaluating
 from polypref.stages import win_rates as stage
 from polypref.stages.evaluate import Evaluation
+from polypref.store.atomic import digest
 from polypref.store.shards import Track
-from polypref.workshop import NamedScorer, Workshop
+from polypref.workshop import NamedScorer, Workshop, keep, kept
 
 
 def own_rewards(rewards: Rewards) -> dict[str, NamedScorer]:
@@ -46,6 +47,7 @@ def win_rates(
         metric = "win_rate" if number == 0 else f"win_rate_by_{judge}"
         for step in answered:
             if step != base:
+                _tell_of_itself(shop, rewards, judge, step, made_by.get(step, ()))
                 found = _against(shop, rewards, judge, metric, answered[base], answered[step], (base, step))
                 out[step] = out[step].merge(found)
     named = list(dict.fromkeys([judge for judge in section.win_rates if judge != QUALITY]))
@@ -55,6 +57,16 @@ def win_rates(
             if step == base or name in named or name in made_by.get(step, ()):
                 out[step] = out[step].merge(_scored(shop, rewards, name, step, track))
     return out
+
+
+def _tell_of_itself(shop: Workshop, rewards: Rewards, judge: str, step: str, made_by: Sequence[str]) -> None:
+    """Say where a judge is the reward that has made what it judges."""
+    if judge in made_by:
+        shop.note(f"{judge} has made {step} and judges it: these win rates are no evidence")
+    elif judge == TARGET:
+        for lang, reward in own_rewards(rewards).items():
+            if reward.name in made_by:
+                shop.note(f"{reward.name} has made {step} and judges it in {lang}: this win rate is no evidence")
 
 
 def _against(
@@ -70,20 +82,7 @@ def _against(
     folder = f"win-rates/{judge}/{names[1]}"
     spec = shop.recipe.evaluate.judges.get(judge) if shop.recipe.evaluate else None
     if spec is not None and spec.scorer in registry.COMPARERS:
-        reward = NamedScorer(judge, spec)
-        settings = [stage.VERSION, metric, shop.scorer_identity(reward.options()), before.content()]
-        silent: list[bool] = []
-
-        def ask(track: Track) -> Evaluation:
-            comparer = shop.context.open("comparer", reward.options())
-            found = stage.win_rates_by_comparer(
-                before.examples(), track.examples(), comparer, metric=metric, progress=shop.progress
-            )
-            unread = found.values.get(f"no_verdict_{metric}", {})
-            silent.append(any(value for by_prompt in unread.values() for value in by_prompt.values()))
-            return found
-
-        return shop.measure(folder, after, settings, ask, whole=lambda: not any(silent))
+        return _compared(shop, NamedScorer(judge, spec), metric, before.texts(), after.texts(), folder)
     told, tracks = _with_scores(shop, rewards, judge, dict(zip(names, (before, after), strict=True)))
     settings = [stage.VERSION, metric, told, tracks[names[0]].content()]
     return shop.measure(
@@ -92,6 +91,35 @@ def _against(
         settings,
         lambda track: stage.win_rates(tracks[names[0]].examples(), track.examples(), told, metric=metric),
     )
+
+
+def _compared(shop: Workshop, judge: NamedScorer, metric: str, before: Track, after: Track, folder: str) -> Evaluation:
+    """The verdicts of a judge of pairs, kept shard by shard and language by language. Where it gave none, it is asked
+    again by the next run, about those prompts alone."""
+    settings = [stage.VERSION, metric, shop.scorer_identity(judge.options())]
+    told, done = Evaluation(), 0
+    with shop.manifest.step(folder) as step:
+        step.update(worked=False)
+        for lang in after.languages:
+            base = dataclasses.replace(before, languages=(lang,))
+            opponents, theirs = list(base.examples()), base.content()
+            for index in range(after.count):
+                path = shop.out / folder / lang / f"part-{index:05d}.json"
+                key = digest([settings, lang, theirs, after.inputs(lang, index)])
+                content = kept(path, key)
+                found = Evaluation.from_json(content) if content else Evaluation()
+                unread = found.values.get(f"no_verdict_{metric}", {}).get(lang, {})
+                waiting = [e for e in after.unit(lang, index) if content is None or unread.get(e.id)]
+                if waiting:
+                    step.update(worked=True)
+                    comparer = shop.context.open("comparer", judge.options())
+                    found = found.merge(stage.win_rates_by_comparer(opponents, waiting, comparer, metric=metric))
+                    keep(path, key, found.to_json())
+                told = told.merge(found)
+                done += 1
+                shop.progress(folder, done, len(after.languages) * after.count)
+        shop.opener.close()
+    return told
 
 
 def _with_scores(
@@ -103,6 +131,8 @@ def _with_scores(
         return dict.fromkeys(languages, QUALITY), dict(tracks)
     if judge == TARGET:
         own = {lang: found for lang, found in own_rewards(rewards).items() if lang in languages}
+        if lost := [lang for lang in languages if lang not in own]:
+            shop.note(f"The judge target says nothing in {', '.join(lost)}, for want of a reward model of its own")
         asked = {found.name: [lang for lang in own if own[lang].name == found.name] for found in own.values()}
         return dict.fromkeys(own, TARGET), {
             step: _by_target(shop, rewards, step, track, asked) for step, track in tracks.items()

@@ -27,6 +27,8 @@ from polypref.stages.report_tables import (
 BASELINE = "baseline"
 """The ``kind`` of a comparison with a model that was trained more plainly on the same answers."""
 
+REINFORCEMENT = {"rloo", "grpo", "fake_rl"}
+
 FEWEST = 10
 """Prompts a language needs to be counted in a mean over languages."""
 
@@ -142,8 +144,11 @@ def _baselines(
         if c.get("kind") == BASELINE:
             over = " ".join(map(name_of, c.get("mean_over") or c.get("languages", {})))
             ours, other = (name_of(methods.get(name, "training")) for name in ("", c["from"]))
-            text = f"{method_name(ours)} on the pairs ({name_of(c['to'])}) against {method_name(other)} on the same "
-            text += f"answers ({name_of(c['from'])}): {_signed(c, in_points(c, results))} over {over}"
+            # Reinforcement has no pairs, and draws its answers as it goes.
+            plain = {ours, other} & REINFORCEMENT
+            one, two = ("", "") if plain else (" on the pairs", " on the same answers")
+            text = f"{method_name(ours)}{one} ({name_of(c['to'])}) against {method_name(other)}{two} "
+            text += f"({name_of(c['from'])}): {_signed(c, in_points(c, results))} over {over}"
             out.append(_sided(c, text[0].upper() + text[1:]))
     return out
 

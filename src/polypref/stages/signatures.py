@@ -294,18 +294,18 @@ def all_subjects(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Which steps a results.json asks about, each entry as arguments of ``signatures``.
 
     First the rounds: ``before`` is what the first round starts from, ``after`` what the last one made, ``reward`` the
-    last round's. Then what best-of-n picks by that reward, or by the one that is trained on the pivot. ``own`` are the
-    rewards that were trained on one language alone, and what they made the same way. Without either, a single reward
-    that is trained on the pivot is the reward, and there is no before and no after.
+    last round's. Then what best-of-n picks by that reward, or by the one that is trained on the pivot; where nothing
+    tells which it is, by each. ``own`` are the rewards that were trained on one language alone, and what they made the
+    same way. Without either, a single reward that is trained on the pivot is the reward, and there is no before and no
+    after.
     """
     rounds = found.get("rounds") or []
     picks = (found.get("best_of_n") or {}).get("rewards") or {}
     pivot = str((found.get("config") or {}).get("pivot", "en"))
-    alone = {
-        name: languages[0]
-        for name, languages in ((found.get("rewards") or {}).get("trained_on") or {}).items()
-        if len(languages) == 1
-    }
+    # A run that judges no rewards tells it of those that pick.
+    trained_on = {name: pick.get("trained_on") or [] for name, pick in picks.items()}
+    trained_on |= (found.get("rewards") or {}).get("trained_on") or {}
+    alone = {name: languages[0] for name, languages in trained_on.items() if len(languages) == 1}
     in_pivot = [name for name, lang in alone.items() if lang == pivot]
     reward = None
     if rounds:
@@ -317,23 +317,29 @@ def all_subjects(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         [reward] = picks
     told = (found.get("signatures") or {}).get("gains") or []
     shared = {"pivot": pivot, "comparisons": [*(found.get("comparisons") or []), *told]}
-    shared |= {"reward": reward if reward in found["results"] else None}
+
+    def known(name: str | None) -> str | None:
+        return name if name in found["results"] else None
+
     out = []
     if rounds:
         ends = {"before": rounds[0].get("starts_from"), "after": rounds[-1].get("model")}
         # A run that evaluates nothing has no figures of either.
-        steps = {end: step if step in found["results"] else None for end, step in ends.items()}
+        steps = {end: known(step) for end, step in ends.items()}
         made = {step: by for now in rounds[-1:] for step, by in (now.get("made_by") or {}).items()}
-        out.append({**steps, "own": _own(found, alone, made), **shared})
-    if reward in picks:
-        steps = {"before": found["best_of_n"]["model"], "after": picks[reward]["step"]}
-        made = {pick["step"]: name for name, pick in picks.items()}
-        out.append({**steps, "own": _own(found, alone, made), **shared})
-    return out or [{"before": None, "after": None, "own": _own(found, alone, {}), **shared}]
+        out.append({**steps, "own": _own(found, alone, made), "reward": known(reward), **shared})
+    for name in [reward] if reward in picks else picks if reward is None else ():
+        steps = {"before": found["best_of_n"]["model"], "after": picks[name]["step"]}
+        made = {pick["step"]: by for by, pick in picks.items()}
+        out.append({**steps, "own": _own(found, alone, made), "reward": known(name), **shared})
+    return out or [{"before": None, "after": None, "own": _own(found, alone, {}), "reward": known(reward), **shared}]
 
 
 def _own(found: Mapping[str, Any], alone: Mapping[str, str], made: Mapping[str, str]) -> dict[str, list[str]]:
-    """Language → the rewards that were trained on it alone, and the steps that they made."""
+    """Language → the rewards that were trained on it alone, and the steps that they made, unless they judge those."""
+    evaluate = (found.get("config") or {}).get("evaluate") or {}
+    if (evaluate.get("win_rates") or [""])[0] == "target":
+        made = {}
     out: dict[str, list[str]] = {}
     for name, reward in {**{name: name for name in alone}, **made}.items():
         if reward in alone and name in found["results"]:
