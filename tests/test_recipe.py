@@ -272,6 +272,7 @@ GIVEN = {
     "reuse-rewards-rl": [*SFT, "diagnose.prompts.path=/e", "prompts.path=/c", "evaluate.prompts.path=/d"],
     "reuse-rewards-dpo": [
         *("models.policy=/a", "rewards.rm-en.model=/b", "prompts.path=/c", "evaluate.prompts.path=/d"),
+        *("evaluate.judges.judge.model.path=j", "evaluate.judges.judge.model.url=http://localhost:1/v1"),
     ],
 }
 

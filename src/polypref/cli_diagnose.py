@@ -12,8 +12,6 @@ from polypref.cli_rewards import Folder, Language, Named, Pivot, Shape, run_tree
 from polypref.cli_stages import AsJson, options_of
 from polypref.errors import RecipeError
 
-EVALUATE = ("temperature", "top_p", "max_tokens")
-
 
 def add_to(app: typer.Typer) -> None:
     """Put the command under the command line's root."""
@@ -42,6 +40,7 @@ def diagnose(
     ] = None,
     url: Annotated[str | None, typer.Option(help="of the server of judges, ending with /v1")] = None,
     n: Annotated[int, typer.Option(min=2, help="samples a prompt and language")] = 8,
+    max_tokens: Annotated[int, typer.Option(min=1, help="of a sample")] = 512,
     limit: Annotated[int, typer.Option(min=2, help="prompts that are asked")] = 100,
     out: Folder = Path("runs/diagnosis"),
     language: Language = None,
@@ -82,7 +81,7 @@ def diagnose(
             "rewards": [entry.partition("=")[0] for entry in reward or []],
             "judge": "judge" if judged.get("judges") else None,
         },
-        "evaluate": judged,
+        "evaluate": {**judged, "sampling": {"temperature": 1.0, "top_p": 1.0, "max_tokens": max_tokens}},
     }
     run_tree(tree, set_, out, as_json, "diagnosis")
 

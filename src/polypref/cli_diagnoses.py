@@ -86,6 +86,8 @@ def signatures(
     given = {"before": before, "after": after, "reward": reward}
     given = {name: value for name, value in given.items() if value is not None}
     # A step that is named is looked at alone; else all that the run itself has looked at.
+    if given and "reward" not in given and after in (made := made_by(found)):
+        given["reward"] = made[str(after)]
     subjects = [stage.subjects(found) | given] if given else stage.all_subjects(found)
     for about in subjects if pivot is not None else ():
         about["pivot"] = languages.normalise(str(pivot))
@@ -113,6 +115,14 @@ def signatures(
         print("no failure signature" if len(silent) < len(spoke) else "nothing could be examined")
     if silent:
         print(f"not examined, since their figures are missing: {', '.join(silent)}")
+
+
+def made_by(found: Mapping[str, Any]) -> dict[str, str]:
+    """Step → the reward that made it, of those that have figures."""
+    made = {step: reward for now in found.get("rounds") or () for step, reward in (now.get("made_by") or {}).items()}
+    picks = (found.get("best_of_n") or {}).get("rewards") or {}
+    made |= {pick["step"]: name for name, pick in picks.items()}
+    return {step: reward for step, reward in made.items() if reward in found["results"]}
 
 
 def read_results(path: Path) -> dict[str, Any]:

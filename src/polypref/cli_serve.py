@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from polypref.cli_stages import Dtype, options_of, settings, switch
-from polypref.cli_terminal import Terminal
+from polypref.cli_terminal import Terminal, say
 from polypref.errors import RecipeError
 
 serve = typer.Typer(help="Serve a method.", no_args_is_help=True, rich_markup_mode=None)
@@ -119,7 +119,8 @@ def best_of_n(
                 key=key,
             )
             listening.listen()
-            print(f"{serving.address(listening)}  best of {n} of {model} by {scorer}", file=out, flush=True)
+            print(serving.address(listening), file=out, flush=True)
+            say(f"best of {n} of {model} by {scorer}")
             serving.run(app, listening)
         finally:
             opener.close()

@@ -266,7 +266,7 @@ class RLTrain(RLOptions):
 
 def _method(value: Any) -> str:
     method = value.get("method") if isinstance(value, Mapping) else getattr(value, "method", None)
-    return "rl" if method in ("rloo", "grpo", "fake_rl") else "pairs"
+    return "rl" if method in ("rloo", "grpo", "fake_rl", "ppo") else "pairs"  # ppo: to be told what there is
 
 
 AnyTrain = Annotated[Annotated[Train, Branch("pairs")] | Annotated[RLTrain, Branch("rl")], Discriminator(_method)]

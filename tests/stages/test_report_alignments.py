@@ -104,12 +104,14 @@ def test_the_map_marks_what_is_not_shown_to_win_or_lose_and_a_reward_of_the_lang
 
 
 def test_two_colours_lie_around_the_middle_and_the_furthest_is_the_fullest() -> None:
-    colour = charts._shades([0.4, 0.5, 0.7], (0.5, "50%"))
+    colour = charts._shades([0.4, 0.5, 0.8], (0.5, "50%"))
     assert colour(0.5)["fill"] == "#f5f5f4"
-    assert colour(0.7)["fill"] == "#0b5c9e"
-    assert colour(0.3)["fill"] == "#b45309"
-    assert colour(0.6)["fill"] == "#80a8c9"  # half way: (0xf5 + 0x0b)/2 = 128, (0xf5 + 0x5c)/2 = 168.5, 201
+    assert colour(0.8)["fill"] == "#0b5c9e"
+    assert colour(0.2)["fill"] == "#b45309"
+    assert colour(0.65)["fill"] == "#80a8c9"  # half way: (0xf5 + 0x0b)/2 = 128, (0xf5 + 0x5c)/2 = 168.5, 201
     assert charts._shades([0.5], (0.5, "50%"))(0.5)["fill"] == "#f5f5f4"
+    # Maps compare: what is near the middle is pale in each, whatever else stands in it.
+    assert charts._shades([0.5, 0.65], (0.5, "50%"))(0.65) == colour(0.65)
 
 
 def test_means_of_own_and_other_rewards_and_what_accuracy_foretells() -> None:

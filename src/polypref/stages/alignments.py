@@ -126,7 +126,13 @@ def _mean(cells: Cells, places: Sequence[tuple[str, str]]) -> dict[str, float | 
     return {"value": found.value, "stderr": found.stderr, "n": found.n}
 
 
+FEWEST = 3
+"""Rewards that a rank correlation needs to say anything: of two it is 1 or −1."""
+
+
 def _tau(cells: Cells, accuracies: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
+    if len(accuracies) < FEWEST:
+        return None
     accuracy = {
         (step, lang): value
         for step, row in accuracies.items()

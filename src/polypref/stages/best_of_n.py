@@ -225,7 +225,10 @@ def evaluations(examples: Iterable[Example], options: BestOfNOptions, context: C
         context.progress("curve", len(seen), None)
     if not out[options.most].values:
         what = f"of the model {options.model!r} " if options.model else ""
-        raise InputError(f"no sample {what}may be picked in {len(seen)} examples; draw some with polypref generate")
+        raise InputError(
+            f"no sample {what}may be picked in {len(seen)} examples; draw some with polypref generate (where prompts "
+            "were too long for the model's window, ask for fewer max_tokens)"
+        )
     return out
 
 

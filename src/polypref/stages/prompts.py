@@ -92,7 +92,8 @@ class PromptOptions(Options):
     subset: str | None = Field(None, description="the configuration of a datasets name; may hold {lang}")
     split: str = Field("train", description="the split of a datasets name")
     require: Literal["all", "pivot", "any"] | None = Field(
-        None, description="which languages an example must have: all when left out, any for rows that hold answers"
+        None,
+        description="languages an example must have: all when left out; any for rows with answers, or parallel: false",
     )
     pivot: str | None = Field(None, description="the language of the preferences; the run's when left out")
     limit: int | None = Field(None, gt=0, description="how many examples, the first of the seeded order")
@@ -188,7 +189,8 @@ def read_prompts(options: PromptOptions, context: Context) -> tuple[list[Example
     chosen = tuple(tag for tag in found if not wanted or tag in wanted or tag == pivot)
     examples = [_without_empty(restricted(example, chosen)) for example in examples]
     examples = [example for example in examples if example.prompts or example.dropped]
-    require = options.require or ("any" if shape in ANSWERED else "all")
+    apart = shape in ANSWERED or not options.parallel
+    require = options.require or ("any" if apart else "all")
     if require == "pivot" and pivot not in chosen:
         raise InputError(f"{options.path} has no prompts in the pivot {pivot}; it has {', '.join(found)}")
     required = {"all": chosen, "pivot": (pivot,), "any": ()}[require]

@@ -204,11 +204,14 @@ def _heads(columns: Sequence[str], width: int) -> Any:
     return altair.Axis(orient="top", labelAngle=-38, labelAlign="left", labelBaseline="middle")
 
 
+FURTHEST = 0.3
+
+
 def _shades(values: Sequence[float], middle: tuple[float, str] | None = None) -> Callable[[float], dict[str, str]]:
     """Fill and ink of a tile by its value, the whole range of values over the whole range of colours; around a middle
-    the furthest value has the full colour of its side."""
+    a value FURTHEST from it has the full colour of its side, so that several maps compare."""
     low, high = min(values), max(values)
-    furthest = max(abs(value - middle[0]) for value in values) if middle is not None else 0.0
+    furthest = max(FURTHEST, *(abs(value - middle[0]) for value in values)) if middle is not None else 0.0
 
     def colours(value: float) -> dict[str, str]:
         ends, place = (LOW, HIGH), (value - low) / (high - low) if high > low else 0.5
