@@ -64,6 +64,14 @@ SETTINGS: dict[str, str] = {
 
 METRICS: dict[str, str] = {
     "quality": "mean score of the answers by the oracle or scorer that the recipe names",
+    "quality_<category>": "the same over the prompts of one category",
+    "win_rate": "share of comparisons with the unaligned model's answers that are won, by the first judge",
+    "win_rate_by_<judge>": "the same by another judge",
+    "win_rate_<category>": "the first judge's over the prompts of one category",
+    "no_verdict_win_rate": "share of the judge's comparisons without a verdict",
+    "flip_rate_win_rate": "share of the judge's comparisons that turned with the order of the answers",
+    "reward": "mean score of the answers by the reward that made the last model",
+    "score_by_<judge>": "mean score of the answers by a judge or a reward",
     "reward_accuracy_<view>": "how often the reward prefers a right answer to a wrong one (ties count half)",
     "reward_accuracy_<view>_policy_samples": "the same on the reward's own policy's answers: its blind spot",
     "accuracy": "of a reward: how often it prefers the answer that is known to be better (ties count half)",
