@@ -51,7 +51,8 @@ def quickstart(
         str,
         typer.Option(
             help="icr: implicit cross-lingual rewarding; lidr: language imbalance driven rewarding; reward-transfer: "
-            "reward models across languages; reuse-rewards: best-of-n and reinforcement by another language's reward"
+            "reward models across languages; reuse-rewards: best-of-n and reinforcement by another language's reward; "
+            "reuse-summaries: the same on summaries that are labelled one by one"
         ),
     ] = "icr",
     seed: Annotated[int, typer.Option(min=0, help="of the world, the models and the samples")] = 0,
