@@ -259,7 +259,6 @@ def test_the_recipes_of_the_pages_are_valid(block: Block, tmp_path: Path) -> Non
                 "sft",
                 "rl",
                 "serving",
-                "sweep",
             )
         ),
     ],
