@@ -215,7 +215,8 @@ def evaluate_winrate(
     as_json: AsJson = False,
 ) -> None:
     """Win rates with standard errors, raw and length-controlled (AlpacaEval 2's model), in percent."""
-    from polypref.stages.winrate import read_judgments, winrate
+    from polypref.stages.judgments import read_judgments
+    from polypref.stages.winrate import winrate
 
     found = winrate(read_judgments(judgments), length_weight=length_weight, difficulty_weight=difficulty_weight)
     _tell(found, as_json)

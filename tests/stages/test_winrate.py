@@ -8,7 +8,8 @@ import random
 import pytest
 
 from polypref.errors import InputError
-from polypref.stages.winrate import read_judgments, winrate
+from polypref.stages.judgments import read_judgments
+from polypref.stages.winrate import winrate
 
 
 def judgment(**rest):

@@ -9,7 +9,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    field_validator,
+    model_validator,
+)
 
 from polypref import languages
 from polypref.backends.released import hub_id
@@ -63,7 +71,7 @@ class ModelSpec(Options):
 
     BESIDE = frozenset(
         {"path", "name", "adapter", "revision", "device", "attention", "batch_tokens"}
-        | {"url", "api_key_env", "concurrency", "timeout", "attempts"}
+        | {"url", "api_key_env", "concurrency", "timeout", "attempts", "price"}
     )
 
     path: str = Field(description="a folder, a hub name, a name of polypref ls models, or the model's name on a server")
@@ -88,6 +96,9 @@ class ModelSpec(Options):
     concurrency: int = Field(32, gt=0, description="requests in flight at once (openai)")
     timeout: float = Field(600.0, gt=0, description="seconds for one request (openai)")
     attempts: int = Field(5, gt=0, description="tries for one request before it is recorded as failed (openai)")
+    price: tuple[NonNegativeFloat, NonNegativeFloat] | None = Field(
+        None, description="of a million tokens asked and of a million answered, in any currency (openai)"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -123,18 +134,32 @@ class Sampling(Options):
 class Request:
     """One prompt to answer. ``id`` (unique in the run) and ``Sampling.seed`` alone fix the noise of its samples:
     sample k draws from the seed of (seed, id, k), whatever else is in the batch. ``prefill`` opens the assistant's turn
-    and is no part of the completion's text."""
+    and is no part of the completion's text. ``top_logprobs`` asks for the log-probabilities of that many tokens in the
+    place of the answer's first; 0 asks for none, and a generator that cannot tell them gives None."""
 
     id: str
     messages: Sequence[Message]
     prefill: str = ""
+    top_logprobs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The tokens of one or more requests, as the server counted them."""
+
+    asked: int = 0
+    answered: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.asked + other.asked, self.answered + other.answered)
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
     """One sampled answer. ``token_ids`` are the sampled ids of ``text`` alone: without the end-of-turn token and
     without a reasoning part, which is kept in ``thinking``. A completion with ``error`` has no text; ``too_long`` says
-    that the prompt leaves no room in the model's window, so that asking again is of no use."""
+    that the prompt leaves no room in the model's window, so that asking again is of no use. ``first_token`` is token →
+    natural log-probability of what could stand in the place of the first token, where it was asked for and is told."""
 
     text: str
     token_ids: tuple[int, ...] | None = None
@@ -142,6 +167,8 @@ class Completion:
     thinking: str | None = None
     error: str | None = None
     too_long: bool = False
+    usage: Usage | None = None
+    first_token: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,13 +272,35 @@ class Comparison:
 class Verdict:
     """Which of two answers is better: ``preference`` is 1 for the first, 0 for the second, the mean over both orders.
 
-    None where neither order gave a verdict; ``error`` then says why. ``flipped`` says that the two orders contradicted
-    each other, None where not both were read.
+    None where neither order gave a verdict. ``flipped`` says that the two orders contradicted each other, None where not
+    both were read. ``orders`` is the preference for the first answer as it was read with the answers in place and with
+    them swapped, None where it could not be read; ``error`` says why, for one order or both. ``said`` holds the judge's
+    words in the two orders, where it uses any.
     """
 
     preference: float | None
     flipped: bool | None = None
     error: str | None = None
+    orders: tuple[float | None, float | None] = (None, None)
+    said: tuple[str, ...] = ()
+    usage: Usage = Usage()
+
+
+@runtime_checkable
+class Recall(Protocol):
+    """What was asked and answered before, by a key that holds all that the answer depends on. Values are JSON."""
+
+    def get(self, key: str) -> Any:
+        """The value of a key; None where there is none."""
+        ...
+
+    def put(self, key: str, value: Any) -> None:
+        """Keep it, at once and for good."""
+        ...
+
+
+Each = Callable[[int, Verdict], None]
+"""``each(index, verdict)``: called as soon as a comparison has its verdict, in any order, once for each of them."""
 
 
 @runtime_checkable
@@ -260,8 +309,16 @@ class Comparer(Protocol):
 
     fingerprint: str
 
-    def compare(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
-        """One verdict per comparison, in order; each is asked in both orders."""
+    def compare(
+        self, comparisons: Sequence[Comparison], recall: Recall | None = None, each: Each | None = None
+    ) -> list[Verdict]:
+        """One verdict per comparison, in order; each is asked in both orders.
+
+        Args:
+            recall: what need not be asked again, order by order, and where it is kept once it is known. A failure is
+                not kept: it is asked again.
+            each: is told of every verdict as it comes.
+        """
         ...
 
 

@@ -2,86 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from polypref import languages
 from polypref.errors import InputError
 from polypref.maths import metrics
-from polypref.store.jsonl import read_lines
-
-
-@dataclass(frozen=True, slots=True)
-class Judgment:
-    """One comparison of a model (``preference`` 1) with a baseline (0); lengths in characters."""
-
-    id: str
-    language: str
-    preference: float
-    model_length: float
-    baseline_length: float
-    difficulty: float | None = None
-
-
-def parse_judgment(value: Any, where: str) -> Judgment:
-    """A judgment of one row; ``where`` (``file:line``) begins every complaint.
-
-    Raises:
-        InputError: a field is missing, of the wrong kind or out of its range.
-    """
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: the row is no object; write {{…}} with id, language, preference and two lengths")
-    fields = ("id", "language", "preference", "model_length", "baseline_length")
-    for field in fields:
-        if value.get(field) is None:
-            raise InputError(f"{where}: {field} is missing; a judgment has {', '.join(fields)}")
-    if not isinstance(value["id"], str) or not value["id"]:
-        raise InputError(f"{where}: id is {value['id']!r}; it must be a non-empty string")
-    if not isinstance(value["language"], str):
-        raise InputError(f"{where}: language is {value['language']!r}; it must be a code such as es")
-    try:
-        language = languages.normalise(value["language"])
-    except InputError as error:
-        raise InputError(f"{where}: language: {error}") from None
-    preference = _number(value, "preference", where)
-    if not 0 <= preference <= 1:
-        raise InputError(
-            f"{where}: preference is {preference}; it must lie between 0 (the baseline) and 1 (the model), a tie is 0.5"
-        )
-    model_length, baseline_length = _length(value, "model_length", where), _length(value, "baseline_length", where)
-    difficulty = None if value.get("difficulty") is None else _number(value, "difficulty", where)
-    return Judgment(value["id"], language, preference, model_length, baseline_length, difficulty)
-
-
-def _length(row: dict[str, Any], field: str, where: str) -> float:
-    length = _number(row, field, where)
-    if length < 0:
-        raise InputError(f"{where}: {field} is {length:g}; a length in characters is not negative")
-    return length
-
-
-def _number(row: dict[str, Any], field: str, where: str) -> float:
-    found = row[field]
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        raise InputError(f"{where}: {field} is {found!r:.40}; it must be a number")
-    try:
-        number = float(found)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise InputError(f"{where}: {field} is {number}; it must be a finite number")
-    return number
-
-
-def read_judgments(path: Path | str) -> list[Judgment]:
-    """The judgments of a JSON Lines file (``-`` is stdin); blank lines are skipped."""
-    judgments = [parse_judgment(value, where) for where, value in read_lines(path)]
-    if not judgments:
-        raise InputError(f"{Path(path).name} is empty: it holds no judgment")
-    return judgments
+from polypref.stages.judgments import Judgment, parse_judgment
 
 
 def winrate(
