@@ -272,10 +272,10 @@ class Comparison:
 class Verdict:
     """Which of two answers is better: ``preference`` is 1 for the first, 0 for the second, the mean over both orders.
 
-    None where neither order gave a verdict. ``flipped`` says that the two orders contradicted each other, None where not
-    both were read. ``orders`` is the preference for the first answer as it was read with the answers in place and with
-    them swapped, None where it could not be read; ``error`` says why, for one order or both. ``said`` holds the judge's
-    words in the two orders, where it uses any.
+    None where neither order gave a verdict. ``flipped`` says that the two orders contradicted each other, None where
+    not both were read. ``orders`` is the preference for the first answer as it was read with the answers in place and
+    with them swapped, None where it could not be read; ``error`` says why, for one order or both. ``said`` holds the
+    judge's words in the two orders, where it uses any.
     """
 
     preference: float | None
