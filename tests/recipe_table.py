@@ -99,6 +99,15 @@ def row(path: str, name: str, field: FieldInfo) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
 
 
+def ordered(model: type[BaseModel]) -> list[str]:
+    """The keys, those of the class itself before what it has in common with others."""
+
+    def declared(name: str) -> int:
+        return max(depth for depth, cls in enumerate(model.__mro__) if name in vars(cls).get("__annotations__", {}))
+
+    return sorted(model.model_fields, key=declared)
+
+
 def tables() -> str:
     """One table for each options tree; one that refines another shows what it changes."""
     found = places()
@@ -106,7 +115,7 @@ def tables() -> str:
     for model, paths in found.items():
         base = next((known for known in model.__mro__[1:] if known in found), None)
         said = " ".join((inspect.cleandoc(model.__doc__ or "")).replace("``", "`").split())
-        lines = {name: row(paths[0], name, field) for name, field in model.model_fields.items()}
+        lines = {name: row(paths[0], name, model.model_fields[name]) for name in ordered(model)}
         if base is not None:
             said += f" The keys of `{found[base][0]}`, and:"
             inherited = {row(paths[0], name, field) for name, field in base.model_fields.items()}

@@ -46,7 +46,7 @@ def train_rl(
     from polypref.stages.prompts import PromptOptions, read_prompts
     from polypref.store import checkpoint
 
-    values = settings(set_, (*stage.RLOptions.model_fields, "language_penalty"))
+    values = settings(set_, stage.RLOptions.model_fields)
     server = {"backend": "openai", "url": url} if url else {}
     judge = (
         None if scorer_model is None else {"path": scorer_model, "adapter": scorer_adapter, "device": device, **server}

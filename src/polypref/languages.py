@@ -44,6 +44,16 @@ def name(tag: str) -> str:
     return langcodes.Language.get(tag).display_name("en")
 
 
+def primary(tag: str) -> str:
+    """The language of a tag without script and region: ``zh-Hans`` gives ``zh``."""
+    return tag.partition("-")[0]
+
+
+def same(found: str, wanted: str) -> bool:
+    """Whether two tags name one language, whatever its script: identifiers tell ``zh``, not ``zh-Hans``."""
+    return primary(found) == primary(wanted)
+
+
 @functools.cache
 def script(tag: str) -> str:
     """The four-letter script that a language is usually written in: ``ru`` gives ``Cyrl``."""

@@ -253,10 +253,6 @@ class RLTrain(RLOptions):
         "rloo", description="REINFORCE leave-one-out, group-relative policy optimisation, or a fake for trying out"
     )
 
-    language_penalty: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="taken off the reward of an answer in another language"
-    )
-
     @property
     def trainer(self) -> dict[str, Any]:
         """What the stage is told."""

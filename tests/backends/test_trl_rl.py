@@ -16,7 +16,7 @@ from polypref.backends.rl_figures import Sample
 from polypref.backends.training import LoraOptions
 from polypref.backends.trl_rl_trainer import GroupRelative, LeaveOneOut
 from polypref.errors import InputError, ModelError, RecipeError
-from tiny_rl import HELD, PROMPTS, late, logprobs, opened, options, prompt, recorded, run
+from tiny_rl import HELD, PROMPTS, late, logprobs, opened, options, prompt, recorded, run, speaks
 from tiny_training import BLIND, same, save_tiny_model, weights
 from tiny_training import run as prefer
 
@@ -132,6 +132,25 @@ def test_rewards_are_clipped_for_training_and_told_as_they_were(
     expected = torch.tensor([-2 / 3, -2 / 3, 2 / 3, 2 / 3] * 2)
     torch.testing.assert_close(seen[0]["advantages"], expected, rtol=1e-4, atol=1e-4)
     assert summary["curve"][0]["reward"] == 3.0
+
+
+def test_an_answer_in_another_language_pays_the_penalty(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rewards are 1, so that an answer is held against the others by the penalty alone; the figure includes it."""
+    seen, asked = recorded(monkeypatch, LeaveOneOut), []
+
+    def noting(answers: Sequence[Judged]) -> list[float | None]:
+        asked.extend(answers)
+        return [1.0] * len(answers)
+
+    summary = run(start, tmp_path / "out", noting, **ONE, language_penalty=4.0)
+    found = [said.tag for said in speaks([answer.text for answer in asked])]
+    rewards = [1.0 if tag in (None, answer.lang) else -3.0 for tag, answer in zip(found, asked, strict=True)]
+    assert {1.0, -3.0} == set(rewards)
+    expected = [r - (sum(rewards[i - i % 4 : i - i % 4 + 4]) - r) / 3 for i, r in enumerate(rewards)]
+    torch.testing.assert_close(seen[0]["advantages"], torch.tensor(expected), rtol=1e-4, atol=1e-4)
+    assert summary["curve"][0]["reward"] == pytest.approx(sum(rewards) / 8)
 
 
 def test_a_reward_that_is_no_number_or_is_missing_everywhere_stops_the_training(start: Path, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def _card(
 
 
 def _codes(summary: dict[str, Any]) -> list[str]:
-    return sorted({tag.split("-")[0] for tag in summary["languages"]})
+    return sorted({languages.primary(tag) for tag in summary["languages"]})
 
 
 def _rows(summary: dict[str, Any]) -> str:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field, model_validator
 
-from polypref.backends.base import ModelSpec, Options, Progress
-from polypref.backends.training import LoraOptions
-from polypref.errors import RecipeError
+from polypref.backends.base import ModelSpec, Progress
+from polypref.backends.training import Learning, LoraOptions, OwnTemplate
 from polypref.records import Message
 
 RewardMethod = Literal["transformer", "bag_of_words", "fake"]
 RewardLoss = Literal["bradley_terry", "pointwise"]
 
 
-class RewardTrainOptions(Options):
+class RewardTrainOptions(Learning, OwnTemplate):
     """How a reward model is trained, on pairs of answers (bradley_terry) or on labelled answers (pointwise)."""
 
     method: RewardMethod = Field(
@@ -33,32 +32,14 @@ class RewardTrainOptions(Options):
     )
     margin: bool = Field(False, description="−log σ(r_w − r_l − m) with the margin m of each pair (bradley_terry)")
     learning_rate: float = Field(1e-5, gt=0, description="the highest, after warm-up")
-    epochs: float = Field(1.0, gt=0, description="passes over the rows")
-    max_steps: int | None = Field(None, gt=0, description="optimiser steps; takes the place of epochs")
     batch_size: int = Field(128, gt=0, description="rows of one optimiser step, over all devices")
-    micro_batch_size: int | None = Field(
-        None, gt=0, description="rows of one forward pass of a device; as many as fit 8192 tokens when left out"
-    )
-    warmup_ratio: float = Field(0.1, ge=0, le=1, description="share of the steps, rounded down")
-    warmup_steps: int | None = Field(None, ge=0, description="takes the place of warmup_ratio")
-    schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
-        "cosine", description="of the learning rate after warm-up; constant has none"
-    )
-    weight_decay: float = Field(0.0, ge=0, description="of the optimiser")
-    max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are scaled down to it")
-    optimizer: str = Field("adamw_torch", description="a name of transformers' optim")
     max_length: int = Field(
         2048, gt=1, description="tokens of prompt and answer; of a longer sequence the last are kept, and it is counted"
     )
     head: Literal["auto", "new", "keep"] = Field(
         "auto", description="auto: kept where the start is a reward model already, else new"
     )
-    chat_template: str | None = Field(
-        None, description="a Jinja file in the place of the tokenizer's template; a base model without one needs it"
-    )
     lora: LoraOptions | None = Field(None, description="all weights are trained when left out; the head always is")
-    bf16: bool | Literal["auto"] = Field("auto", description="auto: where the accelerator has it, never on a CPU")
-    gradient_checkpointing: bool | Literal["auto"] = Field("auto", description="auto: on an accelerator")
     seed: int = Field(0, description="of the rows' order, of a new head and of dropout")
     select: Literal["accuracy", "loss", "last"] = Field(
         "accuracy",
@@ -68,34 +49,12 @@ class RewardTrainOptions(Options):
     evaluations: int = Field(4, gt=0, description="times that the validation rows are judged in a training")
     save_steps: int = Field(100, gt=0, description="steps between two resume points; every evaluation is one as well")
     logging_steps: int = Field(1, gt=0, description="steps between two points of the loss curve")
-    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
-        (), description="who else gets the figures"
-    )
-
-    def identity(self, fingerprint: Callable[[ModelSpec], str]) -> dict[str, Any]:
-        """As ever; a chat template is what its file says."""
-        told = super().identity(fingerprint)
-        return told | {"chat_template": template_text(self.chat_template)} if self.chat_template else told
 
     @model_validator(mode="after")
     def _fits_together(self) -> RewardTrainOptions:
         if self.loss == "pointwise" and (self.centre or self.margin):
             raise ValueError("centre and margin are of bradley_terry; leave them out with the pointwise loss")
-        if self.micro_batch_size is not None and self.batch_size % self.micro_batch_size:
-            raise ValueError(f"micro_batch_size {self.micro_batch_size} does not divide batch_size {self.batch_size}")
         return self
-
-
-def template_text(path: str) -> str:
-    """The chat template in a Jinja file.
-
-    Raises:
-        RecipeError: it cannot be read.
-    """
-    try:
-        return Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"chat_template {path} cannot be read ({error}); give a Jinja file") from None
 
 
 ADAPTER_NOTE = "reward_model.json"

@@ -23,7 +23,7 @@ def rl_card(start: ModelSpec, options: RLOptions, summary: dict[str, Any]) -> st
     """The card as Markdown with the hub's YAML head; ``summary`` is what ``RLTrainer.train`` returns."""
     head: dict[str, Any] = {
         "library_name": "peft" if options.lora is not None and not summary["merged"] else "transformers",
-        "language": sorted({tag.split("-")[0] for tag in summary["languages"]}),
+        "language": sorted({languages.primary(tag) for tag in summary["languages"]}),
         "tags": ["polypref", "trl", options.method],
     }
     if not Path(start.path).is_dir():

@@ -9,15 +9,15 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field, model_validator
 
-from polypref.backends.base import Identified, Judged, ModelSpec, Options, Progress
-from polypref.backends.training import LoraOptions
+from polypref.backends.base import Identified, Judged, ModelSpec, Progress
+from polypref.backends.training import Learning
 from polypref.records import Message
 
 RLMethod = Literal["rloo", "grpo", "fake"]
 GrpoLoss = Literal["grpo", "dapo", "bnpo", "dr_grpo"]
 
 
-class RLOptions(Options):
+class RLOptions(Learning):
     """How a policy is trained on its own answers: each prompt is answered n times, and each answer gets a reward."""
 
     method: RLMethod = Field(
@@ -33,19 +33,13 @@ class RLOptions(Options):
     beta: float = Field(0.1, ge=0, description="β of −β·KL(policy ‖ start); the KL is measured at 0 as well")
     learning_rate: float = Field(1e-6, gt=0, description="the highest, after warm-up")
     epochs: float = Field(1.0, gt=0, description="passes over the prompts")
-    max_steps: int | None = Field(None, gt=0, description="optimiser steps; takes the place of epochs")
     batch_size: int = Field(64, gt=0, description="prompts that are answered for one update, over all devices")
     micro_batch_size: int | None = Field(
         None, gt=0, description="answers of one forward pass of a device; as many as fit 8192 tokens when left out"
     )
-    warmup_ratio: float = Field(0.1, ge=0, le=1, description="share of the steps, rounded down")
-    warmup_steps: int | None = Field(None, ge=0, description="takes the place of warmup_ratio")
     schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = Field(
         "constant_with_warmup", description="of the learning rate after warm-up; constant has none"
     )
-    weight_decay: float = Field(0.0, ge=0, description="of the optimiser")
-    max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are scaled down to it")
-    optimizer: str = Field("adamw_torch", description="a name of transformers' optim")
     iterations: int = Field(1, gt=0, description="μ: optimiser steps on the same answers")
     epsilon: float = Field(0.2, gt=0, lt=1, description="ratios to the policy that answered are clipped to 1 ± ε")
     loss_type: GrpoLoss | None = Field(None, description="TRL's name of a loss of grpo; dapo when left out")
@@ -53,6 +47,9 @@ class RLOptions(Options):
         None,
         description="what advantages are divided by: the standard deviation of a prompt's rewards (grpo's own), of the "
         "step's, or nothing (rloo's own)",
+    )
+    language_penalty: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="taken off the reward of an answer in another language"
     )
     reward_clip: tuple[float, float] | None = Field(
         None, description="rewards outside of [low, high] are taken as its ends; figures show them as they were"
@@ -77,14 +74,12 @@ class RLOptions(Options):
         None, gt=0, description="steps between two checkpoints that may be kept; a quarter of the steps when left out"
     )
     save_steps: int = Field(50, gt=0, description="steps between two resume points; every checkpoint is one as well")
-    lora: LoraOptions | None = Field(None, description="all weights are trained when left out")
-    bf16: bool | Literal["auto"] = Field("auto", description="auto: where the accelerator has it, never on a CPU")
-    gradient_checkpointing: bool | Literal["auto"] = Field("auto", description="auto: on an accelerator")
     vllm: bool = Field(False, description="answer by vLLM in the training process; needs an accelerator and vllm")
     seed: int = Field(0, description="of the prompts' order and of the answers' noise")
-    report_to: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
-        (), description="who else gets the figures"
-    )
+
+    def update(self) -> tuple[int, str]:
+        """Every prompt has n answers."""
+        return self.batch_size * self.n, f"the {self.batch_size} × {self.n} answers of an update"
 
     @model_validator(mode="after")
     def _fits_together(self) -> RLOptions:
@@ -100,11 +95,6 @@ class RLOptions(Options):
             raise ValueError("reward_clip is [low, high], the lower first")
         if self.select == "reward" and not self.validation_share:
             raise ValueError("select reward needs held-out prompts; give a validation_share above 0")
-        if self.micro_batch_size is not None and self.batch_size * self.n % self.micro_batch_size:
-            raise ValueError(
-                f"micro_batch_size {self.micro_batch_size} does not divide the {self.batch_size} × {self.n} answers of "
-                "an update"
-            )
         return self
 
 

@@ -17,7 +17,7 @@ def sft_card(start: ModelSpec, options: SFTTrainOptions, summary: dict[str, Any]
     """The card as Markdown with the hub's YAML head; ``summary`` is what ``SFTTrainer.train`` returns."""
     head: dict[str, Any] = {
         "library_name": "peft" if options.lora is not None and not summary["merged"] else "transformers",
-        "language": sorted({tag.split("-")[0] for tag in summary["languages"]}),
+        "language": sorted({languages.primary(tag) for tag in summary["languages"]}),
         "tags": ["polypref", "trl", "sft"],
     }
     if not Path(start.path).is_dir():

@@ -18,8 +18,9 @@ from polypref.backends.base import ModelSpec, Progress
 from polypref.backends.fingerprints import fingerprint
 from polypref.backends.model_card import reward_card
 from polypref.backends.reward_head import HEAD, choose_pad, grows, keeps_head, open_reward_model, use_template
-from polypref.backends.reward_training import ADAPTER_NOTE, RewardRow, RewardTrainOptions, template_text
+from polypref.backends.reward_training import ADAPTER_NOTE, RewardRow, RewardTrainOptions
 from polypref.backends.templates import PromptTemplate
+from polypref.backends.training import template_text
 from polypref.backends.trl_reward_data import RewardRows, tokenise
 from polypref.backends.trl_reward_trainer import SELECTION, Collator, Evaluations, RewardModelTrainer
 from polypref.backends.trl_runs import RESUME, claim, fit, merge, micro_batches, quiet, save

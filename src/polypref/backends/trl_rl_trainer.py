@@ -23,6 +23,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from trl import GRPOTrainer, RLOOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
+from polypref import languages
 from polypref.backends.answers import AnswerReader
 from polypref.backends.base import Judged, Sampling
 from polypref.backends.hf_batches import Batches
@@ -152,11 +153,17 @@ class Answering:
         for answer, reward in zip(judged, rewards, strict=True):
             if reward is not None and not math.isfinite(reward):
                 raise ModelError(f"the reward of the answer {answer.id} is {reward}; give a finite number or None")
-        languages = [found.tag for found in self.identify(texts)]
-        return [
-            Sample(row.prompt.lang, reward, math.nan, len(ids), not end, _other(tag, row.prompt.lang))
-            for row, reward, ids, end, tag in zip(asked, rewards, completion_ids, ended, languages, strict=True)
+        other = [
+            None if found.tag is None else not languages.same(found.tag, row.prompt.lang)
+            for row, found in zip(asked, self.identify(texts), strict=True)
         ]
+        return [
+            Sample(row.prompt.lang, self._penalised(reward, elsewhere), math.nan, len(ids), not end, elsewhere)
+            for row, reward, ids, end, elsewhere in zip(asked, rewards, completion_ids, ended, other, strict=True)
+        ]
+
+    def _penalised(self, reward: float | None, elsewhere: bool | None) -> float | None:
+        return reward - self.options.language_penalty if reward is not None and elsewhere else reward
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         self.passes = []
@@ -333,11 +340,6 @@ def checkpoints(history: Sequence[dict[str, Any]]) -> list[Figures]:
         for entry in history
         if name in entry
     ]
-
-
-def _other(tag: str | None, wanted: str) -> bool | None:
-    """Whether a language is another than the wanted one: identifiers tell zh, not zh-Hans."""
-    return None if tag is None else tag.partition("-")[0] != wanted.partition("-")[0]
 
 
 def _padded(prompts: Sequence[list[int]], completions: Sequence[list[int]], pad: int, device: Any) -> dict[str, Tensor]:

@@ -19,10 +19,10 @@ from polypref.backends.answers import end_ids
 from polypref.backends.base import ModelSpec, Progress
 from polypref.backends.fingerprints import fingerprint
 from polypref.backends.reward_head import use_template
-from polypref.backends.reward_training import template_text
 from polypref.backends.sft_card import sft_card
 from polypref.backends.sft_training import Measure, SFTRow, SFTTrainOptions
 from polypref.backends.templates import PromptTemplate
+from polypref.backends.training import template_text
 from polypref.backends.trl import publish
 from polypref.backends.trl_reward_trainer import SELECTION, Evaluations
 from polypref.backends.trl_runs import RESUME, claim, fit, micro_batches, quiet

@@ -6,38 +6,18 @@ The loss sees the answer and its end-of-turn.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 from polypref.backends.sft_training import SFTRow
-from polypref.backends.trl_data import IGNORED, Template
+from polypref.backends.trl_data import IGNORED, Template, Tokenised
 
 
-@dataclass(slots=True)
-class SFTRows:
-    """The columns of a dataset, row by row (``input_ids``, ``labels``, ``lang``), and what was left out and why."""
+def tokenise(rows: Sequence[SFTRow], template: Template, longest: int) -> Tokenised:
+    """``input_ids``, ``labels`` and ``lang`` of the rows of at most ``longest`` tokens whose answer has a token.
 
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    dropped: Counter[str] = field(default_factory=Counter)
-    languages: Counter[str] = field(default_factory=Counter)
-    longest: int = 0
-
-    @property
-    def digest(self) -> str:
-        """A hash of the rows: a resume state belongs to these and no others."""
-        digest = hashlib.sha256()
-        for row in self.rows:
-            digest.update(json.dumps(row).encode())
-        return digest.hexdigest()
-
-
-def tokenise(rows: Sequence[SFTRow], template: Template, longest: int) -> SFTRows:
-    """The rows of at most ``longest`` tokens whose answer has a token; longer ones are left out, never cut."""
-    found = SFTRows()
+    Longer ones are left out, never cut.
+    """
+    found = Tokenised()
     for row in rows:
         prompt = list(template.prompt_ids(row.answer.messages))
         answer = template.answer_tokens(row.answer)[0]

@@ -16,9 +16,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from polypref import languages
 from polypref.errors import InputError
 from polypref.records import Example
-from polypref.stages.asked_language import ENGLISH_NOUN, NAMED, primary
+from polypref.stages.asked_language import ENGLISH_NOUN, NAMED
 from polypref.stages.prompt_instruction import plain
 
 _CODES: Final = (*NAMED.split(), "gl", "kn", "or", "si")
@@ -133,7 +134,7 @@ def about_translation(example: Example, pivot: str) -> bool:
     Raises:
         InputError: the pivot is a language whose prompts cannot be read.
     """
-    asks, tongue = _reader(primary(pivot))
+    asks, tongue = _reader(languages.primary(pivot))
     for message in plain(example).prompts.get(pivot, ()):
         text = unicodedata.normalize("NFC", str(message["content"]))
         # Few sentences name a language, so that is asked first.

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from polypref import languages
 from polypref.records import Example
 from polypref.stages.prompt_instruction import plain
 
@@ -71,16 +72,11 @@ def asks_other_language(example: Example, lang: str, pivot: str) -> bool:
 
 
 def _asks(text: str, written_in: str, lang: str) -> bool:
-    own = primary(lang)
-    if primary(written_in) == "en" and _ANY_OTHER.search(text):
+    own = languages.primary(lang)
+    if languages.primary(written_in) == "en" and _ANY_OTHER.search(text):
         return True
-    pattern, codes = _pattern(primary(written_in))
+    pattern, codes = _pattern(languages.primary(written_in))
     return pattern is not None and any(codes[match.lastgroup or ""] != own for match in pattern.finditer(text))
-
-
-def primary(tag: str) -> str:
-    """The language of a tag without script and region: ``zh-Hans`` gives ``zh``."""
-    return tag.partition("-")[0]
 
 
 @functools.cache

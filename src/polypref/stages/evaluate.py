@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 from pydantic import Field
 
+from polypref import languages
 from polypref.backends.base import Context, LanguageIdentifier, Options, batches
 from polypref.errors import InputError, RecipeError, did_you_mean
 from polypref.maths import metrics, stats
@@ -271,15 +272,10 @@ def _add_fidelity(out: Evaluation, cells: Sequence[_Cell], identifier: LanguageI
     found = iter(identifier.identify([candidate.text for cell in cells for candidate in cell.live]))
     for cell in cells:
         tags = [next(found).tag for _ in cell.live]
-        told = [_same_language(tag, cell.lang) for tag in tags if tag is not None]
+        told = [languages.same(tag, cell.lang) for tag in tags if tag is not None]
         out.add("language_fidelity", cell.lang, cell.example.id, _mean(told))
         out.add("off_target_language", cell.lang, cell.example.id, _mean([not same for same in told]))
         out.add("language_undetermined", cell.lang, cell.example.id, _mean([tag is None for tag in tags]))
-
-
-def _same_language(found: str, wanted: str) -> bool:
-    """By the language alone: identifiers tell zh, not zh-Hans."""
-    return found.partition("-")[0] == wanted.partition("-")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import yaml
 
+from polypref import languages
+
 MARK = "generated-by: polypref"
 
 _MESSAGES = [{"name": "role", "dtype": "string"}, {"name": "content", "dtype": "string"}]
@@ -59,7 +61,7 @@ def card(
     """The text of ``README.md``; no date and no place, so that the same export gives the same bytes."""
     front = {
         "pretty_name": name,
-        "language": sorted({tag.partition("-")[0] for tag in written.pairs}),
+        "language": sorted({languages.primary(tag) for tag in written.pairs}),
         "task_categories": ["text-generation"],
         "tags": ["polypref", "preference", "multilingual"] + (["trl"] if format.startswith("trl") else []),
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "train.jsonl"}]}],

@@ -83,11 +83,6 @@ def _rows(path: Path, columns: Collection[str]) -> Iterator[tuple[str, dict[str,
         raise InputError(f"{path.name}: not CSV ({error}); write comma-separated rows under a header") from None
 
 
-def _subtag(tag: str) -> str:
-    """The language of a tag, without script and region: ``zh-Hans`` gives ``zh``."""
-    return tag.partition("-")[0]
-
-
 # --- a user's own table ----------------------------------------------------------------------------------------------
 
 
@@ -105,7 +100,7 @@ def _table(path: Path, wanted: Sequence[str]) -> Features:
         known[tag] = {name: row[name].strip() for name in names if row[name].strip() not in MISSING}
     if not names:
         raise InputError(f"{path.name} has no features; write a row a language and a column a feature")
-    found = {tag: known.get(tag) or known.get(_subtag(tag)) for tag in wanted}
+    found = {tag: known.get(tag) or known.get(languages.primary(tag)) for tag in wanted}
     values = {tag: values for tag, values in found.items() if values}
     marked = any("NA" in row.values() for row in values.values())
     remark = (f"{path.name}: NA is read as a value; leave a field empty, or write ?, where none is known",)
@@ -124,7 +119,7 @@ def _cldf(folder: Path, wanted: Sequence[str]) -> Features:
         )
     names = {row["ID"]: row["Name"] for _, row in _rows(folder / "parameters.csv", CLDF["parameters.csv"])}
     labels = {row["ID"]: row["Name"] for _, row in _rows(folder / "codes.csv", CLDF["codes.csv"])}
-    entries = _entries(folder / "languages.csv", {_subtag(tag) for tag in wanted})
+    entries = _entries(folder / "languages.csv", {languages.primary(tag) for tag in wanted})
     values, clashes = _values(folder / "values.csv", {key for keys in entries.values() for key in keys}, names)
 
     remarks = []
@@ -139,7 +134,7 @@ def _cldf(folder: Path, wanted: Sequence[str]) -> Features:
             found[language] = values[best]
     if clashes:
         remarks.append(f"several values of one feature and language, which count as missing: {clashes}")
-    by_tag = {tag: found[_subtag(tag)] for tag in wanted if _subtag(tag) in found}
+    by_tag = {tag: found[languages.primary(tag)] for tag in wanted if languages.primary(tag) in found}
     return Features(names, by_tag, labels, tuple(remarks))
 
 
@@ -155,8 +150,8 @@ def _entries(path: Path, wanted: Collection[str]) -> dict[str, dict[str, str]]:
                 tag = languages.normalise(code)
             except InputError:
                 continue  # a code that BCP-47 does not know is no language that a user could have named
-            if _subtag(tag) in wanted:
-                found.setdefault(_subtag(tag), {})[row["ID"]] = row["Name"]
+            if languages.primary(tag) in wanted:
+                found.setdefault(languages.primary(tag), {})[row["ID"]] = row["Name"]
     return found
 
 

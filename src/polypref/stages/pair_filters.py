@@ -162,7 +162,7 @@ def language_verdict(found: str | None, lang: str, told_by_script: Collection[st
     the script for a language that the identifier knows no more of."""
     if found is None:
         return "undetermined"
-    if found.partition("-")[0] == lang.partition("-")[0]:
+    if languages.same(found, lang):
         return "right"
     if lang in told_by_script and languages.script(found) == languages.script(lang):
         return "undetermined"

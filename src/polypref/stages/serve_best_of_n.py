@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import Field
 
+from polypref import languages
 from polypref.backends.base import Context, LanguageIdentifier, ModelSpec, Options, Sampling, ScorerSpec, Tag
 from polypref.backends.serving_wire import Asked, Choice, LanguageFrom, Refusal, Served
 from polypref.errors import ModelError
@@ -131,9 +132,9 @@ def _languages(asked: Sequence[Asked], options: ServeOptions, context: Context) 
     if unknown and len(options.languages) > 1:
         identifier: LanguageIdentifier = context.open("language_identifier", options.language_identifier)
         found = identifier.identify([str(asked[i].messages[-1]["content"]) for i in unknown])
-        by_code = {tag.partition("-")[0]: tag for tag in reversed(options.languages)}
+        by_code = {languages.primary(tag): tag for tag in reversed(options.languages)}
         for i, identified in zip(unknown, found, strict=True):
-            told[i] = by_code.get((identified.tag or "").partition("-")[0])
+            told[i] = by_code.get(languages.primary(identified.tag or ""))
     out: list[tuple[str, LanguageFrom]] = []
     for one, tag in zip(asked, told, strict=True):
         if one.lang is not None:

@@ -32,9 +32,6 @@ class TrainRLOptions(RLOptions):
     languages: tuple[Tag, ...] = Field((), description="of the prompts; all that the examples have when empty")
     system: dict[str, str] = Field(default_factory=dict, description="a system prompt by language, as in generation")
     language_identifier: str | None = Field(None, description="left out: the run's own")
-    language_penalty: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="taken off the reward of an answer in another language"
-    )
 
     @field_validator("system", mode="after")
     @classmethod
@@ -64,24 +61,12 @@ def train_rl(examples: Iterable[Example], options: TrainRLOptions, context: Cont
 
     def score(answers: Sequence[Judged]) -> list[float | None]:
         # Opened at the first answers: by then every process of accelerate launch has chosen its device.
-        scores = list(context.open("scorer", options.reward).score(answers))
-        if not options.language_penalty:
-            return scores
-        tags = [found.tag for found in identify([answer.text for answer in answers])]
-        return [
-            score - options.language_penalty if score is not None and _another(tag, answer.lang) else score
-            for score, tag, answer in zip(scores, tags, answers, strict=True)
-        ]
+        return list(context.open("scorer", options.reward).score(answers))
 
     trainer: RLTrainer = context.open("rl_trainer", options.method)
     return trainer.train(
         training, validation, options.start, options.trainer, folder, context.progress, score, identify
     )
-
-
-def _another(tag: str | None, lang: str) -> bool:
-    """Whether a text is in another language, as far as it could be told: identifiers tell zh, not zh-Hans."""
-    return tag is not None and tag.partition("-")[0] != lang.partition("-")[0]
 
 
 def trained(options: TrainRLOptions, folder: Path) -> ModelSpec:
