@@ -96,6 +96,47 @@ def test_batches_hold_no_more_tokens_than_asked_for(tiny_model: Tiny, monkeypatc
     assert len(shapes) > 2
 
 
+def sampled(prompts: int = 3, each: int = 4) -> list[Answer]:
+    """Answers of many lengths to prompts that are longer than they are."""
+    asking = [asked(" ".join(tiny.TEXTS[k:] + tiny.TEXTS[:k])) for k in range(prompts)]
+    rows = [Answer(f"{k}/{n}", asking[k], tiny.TEXTS[n % 3][: 1 + 9 * n]) for n in range(each) for k in range(prompts)]
+    return [dataclasses.replace(row, finished=i % 3 != 0) for i, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize("family", ["Qwen3", "Llama", "Gemma2", "Cohere", "Granite", "Mixtral"])
+@pytest.mark.parametrize("batch_tokens", [1, 700, 10**6])
+def test_answers_behind_a_shared_prompt_score_as_whole_sequences(
+    tiny_model: Tiny, family: str, batch_tokens: int
+) -> None:
+    rows = [*answers(), *sampled()]
+    model = scorer(tiny_model(family), batch_tokens=batch_tokens)
+    assert model.shares_prompts == (family != "Gemma2")  # whose window forgets prompts
+    assert sums(model, rows) == pytest.approx(plain(tiny_model(family), rows), abs=TOLERANCE)
+
+
+def test_a_shared_prompt_is_run_once(tiny_model: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pass over the prompts but for their last token, one over these and the answers."""
+    model, rows = scorer(tiny_model("Qwen3"), batch_tokens=10**6), sampled(prompts=3, each=4)
+    lengths = [len(model.loaded.template.prompt_ids(row.messages)) for row in rows]
+    answer = max(len(model.loaded.template.answer_tokens(row)[0]) for row in rows)
+    shapes = record(monkeypatch, model)
+    sums(model, rows)
+    assert shapes == [(3, max(lengths) - 1), (12, 1 + answer)]
+
+
+def test_a_short_prompt_is_run_with_each_answer(tiny_model: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = scorer(tiny_model("Qwen3"), batch_tokens=10**6)
+    rows = [Answer(f"{n}", asked("x"), tiny.TEXTS[n % 3] * 3) for n in range(4)]
+    shapes = record(monkeypatch, model)
+    sums(model, rows)
+    assert [count for count, _ in shapes] == [4]
+
+
+@pytest.mark.parametrize("family", ["Mistral", "Gemma3Text", "Qwen3Next", "Phi3"])
+def test_windows_and_states_share_nothing(tiny_model: Tiny, family: str) -> None:
+    assert not scorer(tiny_model(family)).shares_prompts
+
+
 def record(monkeypatch: pytest.MonkeyPatch, model: HFLogprobs, limit: int | None = None) -> list[tuple[int, int]]:
     """The shapes of the forward passes from now on; beyond ``limit`` tokens memory is out."""
     shapes: list[tuple[int, int]] = []

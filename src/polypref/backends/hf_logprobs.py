@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from polypref.backends.base import Answer, Logprob, ModelSpec
 from polypref.backends.hf_batches import Batches
 from polypref.backends.hf_heads import body, head, head_is_known, is_causal, vocabulary
 from polypref.backends.hf_models import LoadedModel, open_model
+from polypref.backends.hf_prefixes import after, can_share, worth_sharing
 from polypref.errors import ModelError
 from polypref.maths.logprobs import answer_positions, chunked_logprobs
 
@@ -54,6 +56,12 @@ class HFLogprobs:
                 "one sequence at a time",
                 stacklevel=2,
             )
+        self.shares_prompts = (
+            self._head_is_known
+            and self.loaded.short_window is None  # LongRoPE turns short sequences otherwise
+            and can_share(body(self.loaded.model), vocabulary(self.loaded.weights.base), self.loaded.device)
+        )
+        """Whether answers to one prompt are run behind its keys and values, where that is worth it."""
         if self.loaded.template.opens_thinking:
             warnings.warn(
                 f"{spec.path}: its generation prompt opens a reasoning part, so answers are scored as thoughts; "
@@ -71,15 +79,35 @@ class HFLogprobs:
                 vocabulary, or one sequence alone does not fit into memory; the message names the answer's id.
         """
         waiting, out = self._rows(answers)
-        waiting.sort(key=len, reverse=True)  # so that memory runs out at once or not at all
-        for row, value in zip(waiting, self._batches.run(waiting, self._sums), strict=True):
-            if not math.isfinite(value):
-                raise ModelError(
-                    f"{row.id}: its log-probability under {self._path} is {value}; the model is damaged or its "
-                    "dtype too small, try float32"
-                )
-            out[row.place] = Logprob(value, len(row.answer))
+        alone, shared = self._arranged(waiting)
+        for rows, work in ((alone, self._sums), (shared, self._sums_after_prompts)):
+            for row, value in zip(rows, self._batches.run(rows, work), strict=True):
+                if not math.isfinite(value):
+                    raise ModelError(
+                        f"{row.id}: its log-probability under {self._path} is {value}; the model is damaged or its "
+                        "dtype too small, try float32"
+                    )
+                out[row.place] = Logprob(value, len(row.answer))
         return [logprob for logprob in out if logprob is not None]
+
+    def _arranged(self, rows: list[_Row]) -> tuple[list[_Row], list[_Row]]:
+        """Rows to run whole, and rows to run behind their prompt; longest first, so that memory runs out at once.
+
+        A prompt is shared but for its last token, whose state predicts the first token of the answer.
+        """
+        groups: dict[tuple[int, ...], list[_Row]] = {}
+        for row in rows:
+            groups.setdefault(tuple(row.prompt), []).append(row)
+        alone: list[_Row] = []
+        shared: list[list[_Row]] = []
+        for prompt, group in groups.items():
+            if self.shares_prompts and worth_sharing(len(prompt) - 1, [len(row) for row in group]):
+                group.sort(key=len, reverse=True)
+                shared.append([dataclasses.replace(row, prefix=len(prompt) - 1) for row in group])
+            else:
+                alone += group
+        shared.sort(key=lambda group: len(group[0]), reverse=True)
+        return sorted(alone, key=len, reverse=True), [row for group in shared for row in group]
 
     def _rows(self, answers: Sequence[Answer]) -> tuple[list[_Row], list[Logprob | None]]:
         """The sequences to run, and the results that need no run."""
@@ -140,11 +168,26 @@ class HFLogprobs:
         ids = torch.zeros((len(batch), max(len(row) for row in batch)), dtype=torch.long)
         for i, row in enumerate(batch):
             ids[i, : len(row)] = torch.tensor(row.prompt + row.answer)
-        at_row, at = answer_positions([len(r.prompt) for r in batch], [len(r.answer) for r in batch])
         hidden = body(model)(input_ids=ids.to(device), use_cache=False).last_hidden_state
-        hidden = hidden[at_row.to(device), at.to(device)]
-        targets = ids[at_row, at + 1].to(device)
-        values = chunked_logprobs(hidden, targets, head(model), vocabulary(model)).double().cpu()
+        return self._read(hidden, [len(row.prompt) for row in batch], batch)
+
+    @torch.inference_mode()
+    def _sums_after_prompts(self, batch: Sequence[_Row]) -> list[float]:
+        """The same; prompts are run first, each once, and the answers behind their keys and values."""
+        unique = {prompt: k for k, prompt in enumerate(dict.fromkeys(tuple(row.prompt) for row in batch))}
+        which = [unique[tuple(row.prompt)] for row in batch]
+        rests = [[row.prompt[-1], *row.answer] for row in batch]
+        run = body(self.loaded.model)
+        hidden, _ = after(run, [prompt[:-1] for prompt in unique], which, rests, self.loaded.device)
+        return self._read(hidden, [1] * len(batch), batch)
+
+    def _read(self, hidden: torch.Tensor, before: Sequence[int], batch: Sequence[_Row]) -> list[float]:
+        """The sums from hidden states [n, T, D], whose row i has ``before[i]`` tokens of the prompt."""
+        model, device = self.loaded.model, self.loaded.device
+        at_row, at = answer_positions(before, [len(row.answer) for row in batch])
+        states = hidden[at_row.to(device), at.to(device)]
+        targets = torch.tensor([token for row in batch for token in row.answer], device=device)
+        values = chunked_logprobs(states, targets, head(model), vocabulary(model)).double().cpu()
         return [float(part.sum()) for part in values.split([len(row.answer) for row in batch])]
 
     @torch.inference_mode()

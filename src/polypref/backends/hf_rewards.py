@@ -16,12 +16,12 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer
 
 from polypref.backends.base import Judged, ScorerSpec
 from polypref.backends.hf_batches import Batches
 from polypref.backends.hf_files import quiet
-from polypref.backends.hf_heads import body, close, vocabulary
+from polypref.backends.hf_heads import body, vocabulary
+from polypref.backends.hf_prefixes import after, can_share, padded, worth_sharing
 from polypref.backends.hf_reward_models import (
     RewardModel,
     bears_padding,
@@ -32,9 +32,6 @@ from polypref.backends.hf_reward_models import (
 from polypref.backends.judging import RewardModelSettings, settings_of
 from polypref.backends.reward_inputs import Input, RewardInputs, Tokens
 from polypref.errors import ModelError
-
-LEAST_SHARED = 16
-"""Tokens: a shorter beginning is not worth a pass of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +79,12 @@ class HFRewardModel:
             causal = is_causal(model)
             self._at_the_end = causal and is_read_at_the_end(model, loaded.pad)
             self._masked = not self._at_the_end and bears_padding(model, loaded.pad)
-            self.shares_prompts = settings.share_prompts and self._at_the_end and self._can_share()
+            self.shares_prompts = (
+                settings.share_prompts
+                and self._at_the_end
+                and loaded.short_window is None  # LongRoPE turns short sequences otherwise
+                and can_share(body(model), vocabulary(loaded.weights.base), loaded.device)
+            )
         if not (self._at_the_end or self._masked):
             warnings.warn(f"{self.name}: padding changes its scores, so it is run one sequence at a time", stacklevel=2)
         self.inputs = RewardInputs(
@@ -158,7 +160,7 @@ class HFRewardModel:
         for group in groups.values():
             common = _in_common([row.tokens.ids for row in group])
             prefix = min(common, *(self.loaded.last(row.tokens.ids) for row in group))
-            if len(group) > 1 and prefix >= LEAST_SHARED:
+            if len(group) > 1 and worth_sharing(prefix, [len(row) for row in group]):
                 group.sort(key=len, reverse=True)
                 shared.append([dataclasses.replace(row, prefix=prefix) for row in group])
             else:
@@ -174,7 +176,7 @@ class HFRewardModel:
         model, pad = self.loaded.model, self.loaded.pad or 0
         if not (self._at_the_end or self._masked) and len(rows) > 1:
             return [value for row in rows for value in self._scores([row])]
-        ids = self._tensor([row.tokens.ids for row in rows], pad)
+        ids = self._padded([row.tokens.ids for row in rows], pad)
         if self._at_the_end:
             hidden = body(model)(input_ids=ids, use_cache=False).last_hidden_state
             at = torch.tensor([self.loaded.last(row.tokens.ids) for row in rows], device=hidden.device)
@@ -182,8 +184,8 @@ class HFRewardModel:
         extra = {}
         if rows[0].tokens.segments is not None:
             segments = [row.tokens.segments or [] for row in rows]
-            extra["token_type_ids"] = self._tensor(segments, self.loaded.tokenizer.pad_token_type_id)
-        mask = self._tensor([[1] * len(row) for row in rows], 0)
+            extra["token_type_ids"] = self._padded(segments, self.loaded.tokenizer.pad_token_type_id)
+        mask = self._padded([[1] * len(row) for row in rows], 0)
         return self._read(model(input_ids=ids, attention_mask=mask, **extra).logits)
 
     @torch.inference_mode()
@@ -192,38 +194,14 @@ class HFRewardModel:
         beginnings = [tuple(row.tokens.ids[: row.prefix]) for row in rows]
         unique = {beginning: k for k, beginning in enumerate(dict.fromkeys(beginnings))}
         rests = [row.tokens.ids[row.prefix :] for row in rows]
-        hidden, _ = self._after(list(unique), [unique[beginning] for beginning in beginnings], rests)
+        numbers = [unique[beginning] for beginning in beginnings]
+        hidden, _ = after(body(self.loaded.model), list(unique), numbers, rests, self.loaded.device)
         at = [self.loaded.last(row.tokens.ids) - row.prefix for row in rows]
         places = torch.tensor(at, device=hidden.device)
         return self._read(self.loaded.model.score(hidden[torch.arange(len(rows), device=hidden.device), places]))
 
-    def _after(
-        self, prefixes: Sequence[Sequence[int]], which: Sequence[int], rests: Sequence[Sequence[int]]
-    ) -> tuple[Tensor, Any]:
-        """Hidden states [n, S, d] of n rests, each behind the prefix of its number, and the cache.
-
-        Prefixes are padded on the left, so that each rest follows its own at once; rests on the right.
-        """
-        run, device = body(self.loaded.model), self.loaded.device
-        width = max(map(len, prefixes))
-        ids = self._tensor([[0] * (width - len(prefix)) + list(prefix) for prefix in prefixes], 0)
-        mask = self._tensor([[0] * (width - len(prefix)) + [1] * len(prefix) for prefix in prefixes], 0)
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        cache = run(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True).past_key_values
-        rows = torch.tensor(which, device=device)
-        cache.batch_select_indices(rows)
-        tail = self._tensor(rests, 0)
-        places = mask.sum(-1)[rows].unsqueeze(1) + torch.arange(tail.shape[1], device=device)
-        mask = torch.cat([mask[rows], torch.ones_like(tail)], dim=-1)
-        out = run(input_ids=tail, attention_mask=mask, position_ids=places, past_key_values=cache, use_cache=True)
-        return out.last_hidden_state, cache
-
-    def _tensor(self, rows: Sequence[Sequence[int]], padding: int) -> Tensor:
-        """Integers [n, longest], padded on the right."""
-        out = torch.full((len(rows), max(map(len, rows))), padding, dtype=torch.long)
-        for row, values in zip(out, rows, strict=True):
-            row[: len(values)] = torch.tensor(values)
-        return out.to(self.loaded.device)
+    def _padded(self, rows: Sequence[Sequence[int]], padding: int) -> Tensor:
+        return padded(rows, padding, self.loaded.device)
 
     def _read(self, logits: Tensor) -> list[float]:
         """The rewards of outputs [n, labels]."""
@@ -233,28 +211,6 @@ class HFRewardModel:
             others = [k for k in range(values.shape[1]) if k != label]
             return [float(v) for v in values[:, label] - values[:, others].logsumexp(-1)]
         return [float(v) for v in values[:, label]]
-
-    @torch.inference_mode()
-    def _can_share(self) -> bool:
-        """Whether rests behind cached prefixes come out as whole sequences do: tried, on all layers a plain cache.
-
-        A window or a state keeps too little of a prefix, or keeps it otherwise; LongRoPE turns short ones otherwise.
-        """
-        size = vocabulary(self.loaded.weights.base)
-        prefixes, which = [[(7 * k + 3 * n) % size for k in range(n)] for n in (9, 6)], [0, 1, 1]
-        rests = [[(11 * k + n) % size for k in range(n)] for n in (4, 5, 2)]
-        if self.loaded.short_window is not None:
-            return False
-        try:
-            hidden, cache = self._after(prefixes, which, rests)
-            for k, (number, rest) in enumerate(zip(which, rests, strict=True)):
-                ids = self._tensor([[*prefixes[number], *rest]], 0)
-                whole = body(self.loaded.model)(input_ids=ids, use_cache=False).last_hidden_state
-                if not close(hidden[k, : len(rest)], whole[0, -len(rest) :]):
-                    return False
-        except (AttributeError, TypeError, ValueError, RuntimeError):
-            return False
-        return all(type(layer) is DynamicLayer for layer in cache.layers)
 
 
 def _in_common(sequences: Sequence[list[int]]) -> int:
