@@ -77,7 +77,7 @@ class Counted:
     def __init__(self):
         self.asked = []
 
-    def compare(self, comparisons):
+    def compare(self, comparisons, recall=None, each=None):
         from polypref.backends.base import Verdict
 
         silent = None if self.asked else comparisons[0].id

@@ -2,9 +2,12 @@
 
 import copy
 import json
+from statistics import fmean
 
 import pytest
 
+from polypref.backends.base import ModelSpec
+from polypref.backends.fake import FakeGenerator, _share
 from polypref.errors import InputError, RecipeError
 from polypref.mistakes import checked
 from polypref.recipe import Recipe, as_tree
@@ -208,11 +211,25 @@ def test_best_of_n_stands_without_rounds(tmp_path):
 
 
 def test_a_judge_of_pairs_gives_win_rates(tmp_path):
-    judges = {"pairs": {"scorer": "pair_judge", "model": {"path": "fake-judge", "backend": "fake"}}}
+    judges = {"pairs": {"scorer": "pair_judge", "model": {"path": "fake-judge?judges=1", "backend": "fake"}}}
     changed = recipe(evaluate__win_rates=["pairs"], evaluate__judges=judges, best_of_n=..., diagnose=..., baselines=[])
     run(changed, tmp_path)
     figures = results(tmp_path)["results"]["reuse-round-1"]["es"]
-    assert figures.get("no_verdict_win_rate") == 1.0 or "win_rate" in figures  # a fake says nothing that can be read
+    kept = [json.loads(path.read_text()) for path in (tmp_path / "win-rates/pairs/reuse-round-1/es").iterdir()]
+    rows = [row for part in kept for row in part["content"]["judgments"]]
+    by_prompt = {row["id"]: [r["preference"] for r in rows if r["id"] == row["id"]] for row in rows}
+    assert figures["win_rate"] == pytest.approx(fmean(fmean(told) for told in by_prompt.values()))
+    assert (figures["win_rate_n"], figures["no_verdict_win_rate"], figures["flip_rate_win_rate"]) == (10, 0, 0)
+    asked = [row for row in rows if row["model_answer"] != row["baseline_answer"]]
+    fingerprint = FakeGenerator(ModelSpec(**judges["pairs"]["model"])).fingerprint
+    for row in asked:  # the fake judge likes the answer of the higher hash, in either order
+        better = _share(fingerprint, row["model_answer"]) > _share(fingerprint, row["baseline_answer"])
+        assert row["preference"] == better
+        assert row["orders"] == [better, better]
+    journal = tmp_path / "win-rates/pairs/reuse-round-1/journal.jsonl"
+    before = journal.read_bytes()
+    run(changed, tmp_path)
+    assert journal.read_bytes() == before
 
 
 def test_pairs_of_the_best_against_the_worst_train_as_rejection_sampling(tmp_path):

@@ -295,3 +295,19 @@ def test_the_sections_have_defaults() -> None:
         "rm-en": ("en",),
         "rm-sw": ("sw",),
     }
+
+
+def test_a_judge_of_pairs_is_judged_and_its_answers_are_kept(tmp_path: Path) -> None:
+    """Nothing of it is asked again by a second run, not even where its verdicts are to be counted anew."""
+    judge = {"scorer": "pair_judge", "model": {"path": "fake-judge?judges=1", "backend": "fake"}}
+    changed = recipe(tmp_path, rewards={"pairs": judge})
+    done(changed, tmp_path / "out")
+    figures = results(tmp_path / "out")["results"]["pairs"]["es"]
+    assert (figures["accuracy_n"], figures["flip_rate"], figures["no_verdict"]) == (20, 0.0, 0.0)
+    [journal] = (tmp_path / "out").rglob("journal.jsonl")
+    answered = journal.read_bytes()
+    for part in journal.parent.glob("verdicts/*/*.json"):
+        part.unlink()
+    done(changed, tmp_path / "out")
+    assert journal.read_bytes() == answered
+    assert results(tmp_path / "out")["results"]["pairs"]["es"] == figures

@@ -26,7 +26,6 @@ from polypref.workshop import Model, NamedScorer, Workshop, keep, kept
 
 FOLDER = "best-of-n"
 QUALITY = "quality"
-METHOD = "best_of_n"
 
 
 STRIDE = 1_000_003

@@ -14,11 +14,17 @@ import typer
 
 from polypref import (
     cli_best_of_n,
+    cli_compare,
     cli_diagnose,
     cli_diagnoses,
     cli_distance,
     cli_dominant,
+    cli_export_results,
+    cli_judgments,
+    cli_languages,
+    cli_mt_bench,
     cli_pair,
+    cli_people,
     cli_preferences,
     cli_rewards,
     cli_rl,
@@ -26,6 +32,7 @@ from polypref import (
     cli_sft,
     cli_stages,
     cli_sweep,
+    cli_tasks,
     cli_translate,
     cli_typology,
 )
@@ -42,6 +49,7 @@ app = typer.Typer(
 )
 
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=VALUE", help="change a setting of the recipe")]
+EXPORTS = "of pairs trl, trl-unpaired, trl-completion or llamafactory; of results alpaca-eval or lm-eval"
 AsJson = Annotated[bool, typer.Option("--json", help="print the machine's answer on stdout")]
 
 
@@ -137,11 +145,19 @@ def report(
 def export(
     source: Annotated[Path, typer.Option("--input", help="a run's folder, or a file with pairs")],
     output: Annotated[Path, typer.Option("--output", help="the folder to write")],
-    format_: Annotated[str, typer.Option("--format", help="trl, trl-unpaired, trl-completion or llamafactory")] = "trl",
+    format_: Annotated[str, typer.Option("--format", help=EXPORTS)] = "trl",
     push_to_hub: Annotated[str | None, typer.Option(help="a data set's hub name; only when asked")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write pairs as other tools read them: TRL, LLaMA-Factory."""
+    """Write pairs or results as other tools read them: TRL, LLaMA-Factory, AlpacaEval, lm-eval."""
+    if format_ in cli_export_results.FORMATS:
+        if push_to_hub:
+            raise UserError("--push-to-hub is for pairs; leave it out")
+        with Terminal():
+            told = cli_export_results.export_results(source, output, format_)
+        if as_json:
+            print(json.dumps(told, ensure_ascii=False))
+        return
     from polypref.stages.export import ExportOptions, export_pairs
     from polypref.stages.export import push_to_hub as push
     from polypref.store.jsonl import read_examples
@@ -200,6 +216,12 @@ def env(as_json: AsJson = False) -> None:
 
 # After the commands of whole runs, since help lists them in this order.
 cli_stages.add_to(app)
+cli_judgments.add(cli_stages.evaluate)
+cli_compare.add_to(cli_stages.evaluate)
+cli_mt_bench.add_to(cli_stages.evaluate)
+cli_people.add_to(cli_stages.evaluate)
+cli_languages.add_to(cli_stages.evaluate)
+cli_tasks.add_to(cli_stages.evaluate)
 cli_pair.add_to(cli_stages.pair)
 cli_translate.add_to(app)
 cli_dominant.add_to(cli_stages.evaluate)

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from polypref.cli_rewards import Folder, Language, Named, Pivot, Shape, run_tree, specs_of
+from polypref.cli_rewards import Folder, Language, Named, Pivot, Shape, run_tree
+from polypref.cli_specs import specs_of
 from polypref.cli_stages import AsJson, options_of
 from polypref.errors import RecipeError
 

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from polypref.cli_specs import specs_of
 from polypref.cli_stages import AsJson, Input, Output, answer, evaluate, options_of, score, settings, through, training
 from polypref.cli_terminal import Terminal, say, show
-from polypref.errors import RecipeError, UserError, did_you_mean
+from polypref.errors import RecipeError, UserError
 
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE")]
 Folder = Annotated[Path, typer.Option("--out", help="the run's folder: what is done is not done again")]
@@ -158,35 +159,6 @@ def _told(summary: dict[str, Any], output: Path) -> str:
         told += f"{summary['validation_rows']} validation rows"
     counts = {**summary["dropped"], **{f"{k} sequences cut": n for k, n in summary["truncated"].items()}}
     return told + "".join(f"; {n} {why}" for why, n in counts.items() if n)
-
-
-def _spec(text: str, url: str | None) -> dict[str, Any]:
-    """``MODEL`` or ``SCORER:MODEL`` as a scorer's spec; a judge is asked at ``url`` where one is given."""
-    from polypref import registry
-
-    scorer, colon, path = text.partition(":")
-    if not colon:
-        return {"scorer": "reward_model", "model": {"path": text}}
-    known = (*registry.SCORERS, *registry.COMPARERS)
-    if scorer not in known:
-        raise RecipeError(f"--reward: {scorer!r} is no scorer; {did_you_mean(scorer, known)}")
-    server = {"backend": "openai", "url": url} if url and scorer in ("judge", "pair_judge") else {}
-    return {"scorer": scorer, **({"model": {"path": path, **server}} if path else {})}
-
-
-def specs_of(named: list[str], url: str | None = None) -> dict[str, Any]:
-    """``NAME=MODEL`` or ``NAME=SCORER:MODEL`` as rewards of a recipe."""
-    specs: dict[str, Any] = {}
-    for entry in named:
-        name, equals, text = entry.partition("=")
-        if not equals or not name or not text:
-            raise RecipeError(f"--reward {entry!r} is no NAME=MODEL; write e.g. --reward en=models/rm-en")
-        if name in specs:
-            raise RecipeError(f"--reward names {name} twice; give each reward a name of its own")
-        specs[name] = _spec(text, url)
-    if not specs:
-        raise RecipeError("--reward is missing; name at least one, as NAME=MODEL")
-    return specs
 
 
 def run_tree(tree: dict[str, Any], overrides: list[str] | None, out: Path, as_json: bool, part: str) -> None:

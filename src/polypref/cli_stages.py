@@ -207,21 +207,6 @@ def switch(value: str, option: str) -> bool:
     return value == "on"
 
 
-@evaluate.command("winrate")
-def evaluate_winrate(
-    judgments: Annotated[str, typer.Option(help="JSON Lines of id, language, preference and lengths; - is stdin")],
-    length_weight: Annotated[float | None, typer.Option(help="held, not fitted")] = None,
-    difficulty_weight: Annotated[float | None, typer.Option(help="held, not fitted")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Win rates with standard errors, raw and length-controlled (AlpacaEval 2's model), in percent."""
-    from polypref.stages.judgments import read_judgments
-    from polypref.stages.winrate import winrate
-
-    found = winrate(read_judgments(judgments), length_weight=length_weight, difficulty_weight=difficulty_weight)
-    _tell(found, as_json)
-
-
 @evaluate.command("transfer")
 def evaluate_transfer(
     accuracy: Annotated[Path, typer.Option(help="CSV: source_language, target_language, accuracy")],

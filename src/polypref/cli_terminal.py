@@ -46,6 +46,7 @@ class Terminal:
                 BarColumn(bar_width=30),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
+                TextColumn("{task.fields[beside]}"),
                 console=_console(),
                 transient=True,
             )
@@ -74,7 +75,7 @@ class Terminal:
             return
         if what not in self._open:
             self._close_inner()
-            self._open[what] = self._progress.add_task(what, total=total), total is None, time.monotonic()
+            self._open[what] = self._progress.add_task(what, total=total, beside=""), total is None, time.monotonic()
         task, _, begun = self._open[what]
         self._progress.update(task, completed=done, total=total)
         if total is not None and done >= total:
@@ -82,6 +83,11 @@ class Terminal:
             self._progress.console.print(f"{what:<64} {total:>6} {took:8.1f} s", highlight=False, markup=False)
             self._close_inner()
             self._close(what)
+
+    def beside(self, what: str, text: str) -> None:
+        """Show a few words beside the bar of a step."""
+        if self._progress is not None and what in self._open:
+            self._progress.update(self._open[what][0], beside=text)
 
     def _close(self, what: str) -> None:
         self._progress.remove_task(self._open.pop(what)[0])

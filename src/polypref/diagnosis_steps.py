@@ -18,11 +18,13 @@ from polypref.recipe_rewards import ModelReward
 from polypref.recipe_sections import Evaluate
 from polypref.reward_steps import Findings, Rewards
 from polypref.stages import best_of_n as stage
-from polypref.stages import diagnosis, win_rates
+from polypref.stages import diagnosis, judged_win_rates, win_rates
 from polypref.stages import evaluate as evaluating
 from polypref.stages.diagnosis import DiagnosisOptions
+from polypref.stages.judge_matches import JudgeOptions, judge_matches
 from polypref.stages.overlap import find_overlap
 from polypref.store.atomic import digest
+from polypref.store.journal import Journal
 from polypref.store.shards import Track
 from polypref.workshop import Model, NamedScorer, Workshop, keep, kept
 
@@ -189,8 +191,12 @@ def _curves(
     named = NamedScorer(judge, spec)
     picked = list(stage.best_of_n(track.examples(), options.model_copy(update={"keep": "picked"}), shop.context))
     if spec.scorer in registry.COMPARERS:
-        comparer = shop.context.open("comparer", named.options())
-        rate = win_rates.win_rates_by_comparer(single.examples(), picked, comparer, progress=shop.progress)
+        met = list(
+            judged_win_rates.matches(single.examples(), picked, model=f"best of {section.n}", baseline="one sample")
+        )
+        asked = JudgeOptions(name=judge, judge=spec)
+        with Journal(shop.out / FOLDER / reward.name / f"{judge}.journal.jsonl", shop.context.warn) as journal:
+            rate = judged_win_rates.win_rates(judge_matches(met, asked, shop.context, journal))
     else:
         picks = inputs.track(shop, f"{FOLDER}/{reward.name}/picked", picked, track.languages)
         both = [

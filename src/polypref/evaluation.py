@@ -12,7 +12,9 @@ from polypref.recipe_sections import Evaluate
 from polypref.reward_steps import Rewards
 from polypref.stages import evaluate as evaluating
 from polypref.stages import generate as generating
+from polypref.stages import language_fidelity as fidelity
 from polypref.stages import score as scoring
+from polypref.stages.judgments import Judgment
 from polypref.store.shards import Track
 from polypref.workshop import Model, NamedScorer, Reward, Round, Workshop
 
@@ -21,11 +23,11 @@ LABELLED_ORIGINS = ("sampled", "reference", "human", None)
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What was measured: step → its evaluation, and step → its answers to the held-out prompts."""
+    """What was measured: step → its evaluation; what best-of-n picked; what judges of pairs said."""
 
     evaluations: dict[str, evaluating.Evaluation] = field(default_factory=dict)
-    answered: dict[str, Track] = field(default_factory=dict)
     picks: Picks | None = None
+    judgments: list[Judgment] = field(default_factory=list)
 
 
 def evaluate_models(shop: Workshop, rounds: Sequence[Round], held_out: Track | None, rewards: Rewards) -> Evaluated:
@@ -36,6 +38,7 @@ def evaluate_models(shop: Workshop, rounds: Sequence[Round], held_out: Track | N
     out: dict[str, evaluating.Evaluation] = {}
     answered: dict[str, Track] = {}
     picks = None
+    judgments: list[Judgment] = []
     shop.meet_the_unseen()
     if section is not None and held_out is not None:
         models = [reference, shop.policy, *(model for r in rounds for model in (*r.baselines, r.result))]
@@ -49,11 +52,11 @@ def evaluate_models(shop: Workshop, rounds: Sequence[Round], held_out: Track | N
             accuracy = _scorer_accuracy(shop, section, held_out, scorer, list(answerers.values()))
             out[scorer.name] = out.get(scorer.name, evaluating.Evaluation()).merge(accuracy)
         picks = _best_of_n(shop, section, held_out, rewards, answered, out)
-        _win_rates(shop, section, rounds, rewards, picks, answered, out)
+        judgments = _win_rates(shop, section, rounds, rewards, picks, answered, out)
     for found in (labelled_accuracy(shop, rounds), on_training):
         for name, figures in found.items():
             out[name] = out.get(name, evaluating.Evaluation()).merge(figures)
-    return Evaluated({name: evaluation for name, evaluation in out.items() if evaluation.values}, answered, picks)
+    return Evaluated({name: evaluation for name, evaluation in out.items() if evaluation.values}, picks, judgments)
 
 
 def _best_of_n(
@@ -87,12 +90,12 @@ def _win_rates(
     picks: Picks | None,
     answered: Mapping[str, Track],
     out: dict[str, evaluating.Evaluation],
-) -> None:
+) -> list[Judgment]:
     """Who wins against the policy that round 1 starts from, and what each step's own reward thinks of it."""
     made_by = {pick.step: [pick.reward.name] for pick in picks.picks} if picks else {}
     for now in rounds:
         made_by |= {model: [reward.name] for model, reward in now.made_by.items()}
-    found = win_rate_steps.win_rates(shop, rewards, shop.policy.name, answered, made_by)
+    found, judgments = win_rate_steps.win_rates(shop, rewards, shop.policy.name, answered, made_by)
     for step, evaluation in found.items():
         out[step] = out[step].merge(evaluation)
     lead = next((r.reward for r in rounds if isinstance(r.reward, NamedScorer)), None)
@@ -107,6 +110,7 @@ def _win_rates(
             categories = {example.id: example.category for example in track.examples()}
             for metric in ("quality", "win_rate"):
                 out[step].add_by_category(metric, categories)
+    return judgments
 
 
 def _rewards(rounds: Sequence[Round]) -> list[Reward]:
@@ -150,7 +154,17 @@ def _evaluate(
             "reference_logprob": "multilingual_reference_logprob",
         }
     options = _figures(section).model_copy(update=figures)
-    return answered, _measure(shop, f"{folder}/figures", track, options)
+    found = _measure(shop, f"{folder}/figures", track, options)
+    if section.language_fidelity:
+        found = found.merge(_languages(shop, f"{folder}/languages", answered))
+    return answered, found
+
+
+def _languages(shop: Workshop, name: str, track: Track) -> evaluating.Evaluation:
+    """Language fidelity line by line and word by word, and which languages were answered in."""
+    options = fidelity.LanguageFidelityOptions()
+    settings = [shop.identity(options, fidelity.VERSION), shop.identifier(True)]
+    return shop.measure(name, track, settings, lambda found: fidelity.figures(found.examples(), options, shop.context))
 
 
 def _measure(shop: Workshop, name: str, track: Track, options: evaluating.EvaluateOptions) -> evaluating.Evaluation:

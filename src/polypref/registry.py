@@ -51,6 +51,7 @@ SCORERS: dict[str, str] = {
 
 COMPARERS: dict[str, str] = {
     "pair_judge": "polypref.backends.judge:PairJudge",
+    "verdicts": "polypref.backends.verdict_file:VerdictFile",
 }
 """Judges of pairs, where a scorer may also stand: it prefers the answer with the higher score."""
 
@@ -58,6 +59,7 @@ SETTINGS: dict[str, str] = {
     "implicit": "polypref.backends.judging:ImplicitSettings",
     "judge": "polypref.backends.judging:NumberSettings",
     "pair_judge": "polypref.backends.judging:PairSettings",
+    "verdicts": "polypref.backends.verdict_file:VerdictSettings",
     "reward_model": "polypref.backends.judging:RewardModelSettings",
 }
 """What a scorer's or comparer's ``settings`` may hold; one that is not here has none."""
@@ -68,6 +70,8 @@ METRICS: dict[str, str] = {
     "win_rate": "share of comparisons with the unaligned model's answers that are won, by the first judge",
     "win_rate_by_<judge>": "the same by another judge",
     "win_rate_<category>": "the first judge's over the prompts of one category",
+    "length_controlled_win_rate": "the win rate at equal lengths, by AlpacaEval 2's model",
+    "tie_rate": "share of a judge's comparisons that are ties",
     "no_verdict_win_rate": "share of the judge's comparisons without a verdict",
     "flip_rate_win_rate": "share of the judge's comparisons that turned with the order of the answers",
     "reward": "mean score of the answers by the reward that made the last model",
@@ -94,6 +98,19 @@ METRICS: dict[str, str] = {
     "language_fidelity": "share of answers in the prompt's language, of those whose language could be told",
     "off_target_language": "share in another language than the prompt's, of answers whose language could be told",
     "language_undetermined": "share of answers whose language could not be told",
+    "line_pass_rate": "share of answers with every judged line in the wanted language",
+    "word_pass_rate": "share of those without an English word, in scripts other than Latin",
+    "language_confusion_pass_rate": "harmonic mean of the two",
+    "code_switching": "share of answers in more than one language or script",
+    "no_judged_line": "share of answers none of whose lines could be judged",
+    "answered_in_<language>": "share of answers in that language (und: cannot be told)",
+    "asks_other_language": "share of answers left out, since their prompt asks for another language",
+    "crosslingual_<metric>": "the same of answers wanted in another language than their prompt's",
+    "mt_bench": "mean of a judge's numbers, 1 to 10, over questions of their mean over turns, by the first judge",
+    "mt_bench_turn_<n>": "the same of one turn",
+    "mt_bench_<category>": "the same over the questions of one category",
+    "mt_bench_no_verdict": "share of turns that the judge gave no number",
+    "mt_bench_by_<judge>": "the same by another judge",
     "length_characters": "mean length in Unicode code points",
     "length_tokens": "mean length in tokens",
     "truncated": "share of answers cut at the token limit",

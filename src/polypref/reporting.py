@@ -52,6 +52,7 @@ class Made:
 
 def publish(shop: Workshop, made: Made) -> ReportData:
     """Write results.json and report.html and give what they show; left alone where they stand for the same run."""
+    picked = reuse_results.best_of_n(shop, made.evaluated, made.rewards)
     content = [
         as_tree(shop.recipe),
         versions(),
@@ -60,14 +61,15 @@ def publish(shop: Workshop, made: Made) -> ReportData:
         {name: evaluation.to_json() for name, evaluation in made.evaluated.evaluations.items()},
         made.lead.to_json() if made.lead else None,
         dataclasses.asdict(made.found),
-        [made.diagnosis, made.sft, reuse_results.best_of_n(shop, made.evaluated, made.rewards)],
+        [made.diagnosis, made.sft, picked],
         [now.trainings for now in made.rounds],
+        [judgment.row() for judgment in made.evaluated.judgments],
         REPORT_VERSION,
     ]
     key = digest(content)
     if (shop.out / PAGE).exists() and (standing := _read(shop.out)) and standing.get("key") == key:
         return _from_results(standing)
-    data = gather(shop, made)
+    data = gather(shop, made, picked)
     results = _as_results(data)
     base = [shop.policy.name] if made.evaluated.evaluations else []
     steps = [about["after"] for about in subjects(results) if about["after"]]
@@ -75,6 +77,7 @@ def publish(shop: Workshop, made: Made) -> ReportData:
     signs = reuse_results.signatures(shop.recipe, results, gains)
     # Of a run that measures nothing there is nothing to say.
     data = dataclasses.replace(data, signatures=signs if any(signs["examined"].values()) else None)
+    reuse_results.write_judgments(shop.out, made.evaluated, data)
     write_text(shop.out / PAGE, render(data))
     write_json(shop.out / RESULTS, {**_as_results(data), "sft": made.sft, "key": key})
     return data
@@ -82,7 +85,7 @@ def publish(shop: Workshop, made: Made) -> ReportData:
 
 PARTS = (
     *("rounds", "notes", "timings", "dominance", "unseen", "rewards", "representation"),
-    *("best_of_n", "alignments", "diagnosis", "signatures"),
+    *("best_of_n", "alignments", "diagnosis", "signatures", "judgments"),
 )
 
 
@@ -134,7 +137,7 @@ def _from_results(found: Mapping[str, Any]) -> ReportData:
     )
 
 
-def gather(shop: Workshop, made: Made) -> ReportData:
+def gather(shop: Workshop, made: Made, picked: dict[str, Any] | None) -> ReportData:
     """Everything that the report shows but the signs of failure, from the run's steps."""
     recipe, rounds, found = shop.recipe, made.rounds, made.found
     evaluations = made.evaluated.evaluations
@@ -155,9 +158,10 @@ def gather(shop: Workshop, made: Made) -> ReportData:
         unseen=list(shop.unseen),
         rewards=found.rewards,
         representation=found.representation,
-        best_of_n=reuse_results.best_of_n(shop, made.evaluated, made.rewards),
+        best_of_n=picked,
         alignments=reuse_results.alignments(shop, rounds, made.evaluated, made.rewards, found),
         diagnosis=made.diagnosis,
+        judgments=reuse_results.judgments(made.evaluated),
     )
 
 

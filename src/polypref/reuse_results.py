@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from polypref.evaluation import Evaluated
@@ -12,9 +13,15 @@ from polypref.recipe_sections import BestOfNPair, RLTrain, Train
 from polypref.reward_steps import Findings, Rewards
 from polypref.stages import alignments as aligning
 from polypref.stages import evaluate as evaluating
+from polypref.stages import judgment_figures
+from polypref.stages import judgments as judgment_files
 from polypref.stages import signatures as signing
 from polypref.stages.evaluate import Evaluation
+from polypref.stages.report import ReportData
+from polypref.stages.report_judgments import About, write_judgments_page
 from polypref.workshop import Round, Workshop
+
+JUDGMENTS, COMPARISONS = "judgments.jsonl", "judgments.html"
 
 LABELS = {
     "rloo": "RLOO",
@@ -72,6 +79,19 @@ def alignments(
                     entry |= dict.fromkeys(("monolingual_against_cross_lingual", "diagonal", "off_diagonal", "tau"))
                 out.append(entry | {"made_by": {name: made_by[name] for name in steps}})
     return out or None
+
+
+def judgments(evaluated: Evaluated) -> dict[str, Any] | None:
+    """``ReportData.judgments``."""
+    return judgment_figures.figures(evaluated.judgments) if evaluated.judgments else None
+
+
+def write_judgments(folder: Path, evaluated: Evaluated, data: ReportData) -> None:
+    """Every comparison that a judge of pairs made, as a file and as a page to look through."""
+    if data.judgments:
+        about = About(f"{data.name}: what the judges said", data.date, data.signature, versions=data.versions)
+        judgment_files.write_judgments(folder / JUDGMENTS, evaluated.judgments)
+        write_judgments_page(folder / COMPARISONS, evaluated.judgments, data.judgments, about)
 
 
 def _ways(recipe: Recipe, rounds: Sequence[Round], evaluated: Evaluated) -> list[tuple[str, str, dict[str, str]]]:

@@ -27,6 +27,7 @@ from polypref.stages.reward_baselines import fit_baselines
 from polypref.stages.reward_benchmarks import coverage, flat_rewardbench, section_figures
 from polypref.store import checkpoint
 from polypref.store.atomic import digest, write_text
+from polypref.store.journal import Journal
 from polypref.store.shards import Track
 from polypref.workshop import NamedScorer, Workshop, keep, kept
 
@@ -221,7 +222,8 @@ def _compared(
     settings = [judging.VERSION, shop.scorer_identity(reward.options()), options.items]
     found: list[judging.Item] = []
     done = 0
-    with shop.manifest.step(name):
+    kept_answers = shop.out / name / "journal.jsonl"
+    with shop.manifest.step(name), Journal(kept_answers, shop.context.warn) as journal:
         for lang in data.languages:
             for index in range(data.count):
                 path = shop.out / name / "verdicts" / lang / f"part-{index:05d}.json"
@@ -232,7 +234,7 @@ def _compared(
                 waiting = [e for e in data.unit(lang, index) if content is None or e.id in silent]
                 if waiting:
                     comparer = shop.context.open("comparer", reward.options())
-                    new = judging.judge_by_comparer(waiting, comparer, options).items
+                    new = judging.judge_by_comparer(waiting, comparer, options, recall=journal).items
                     items = _in_place(items, new) if content else new
                     keep(path, key, judging.Judgement(items).to_json())
                 found += items

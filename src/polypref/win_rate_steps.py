@@ -14,9 +14,13 @@ from polypref.best_of_n_steps import QUALITY
 from polypref.recipe_reuse_checks import TARGET
 from polypref.reward_steps import Rewards
 from polypref.stages import evaluate as evaluating
+from polypref.stages import judged_win_rates as judged
 from polypref.stages import win_rates as stage
 from polypref.stages.evaluate import Evaluation
+from polypref.stages.judge_matches import JudgeOptions, judge_matches
+from polypref.stages.judgments import Judgment, parse_judgment
 from polypref.store.atomic import digest
+from polypref.store.journal import Journal
 from polypref.store.shards import Track
 from polypref.workshop import NamedScorer, Workshop, keep, kept
 
@@ -32,8 +36,8 @@ def own_rewards(rewards: Rewards) -> dict[str, NamedScorer]:
 
 def win_rates(
     shop: Workshop, rewards: Rewards, base: str, answered: Mapping[str, Track], made_by: Mapping[str, Sequence[str]]
-) -> dict[str, Evaluation]:
-    """Step → its win rates against ``base`` and its scores.
+) -> tuple[dict[str, Evaluation], list[Judgment]]:
+    """Step → its win rates against ``base`` and its scores; and what the judges of pairs said, one by one.
 
     Args:
         answered: step → its answers to the held-out prompts, scored for quality.
@@ -41,14 +45,20 @@ def win_rates(
     """
     section = shop.recipe.evaluate
     out: dict[str, Evaluation] = {step: Evaluation() for step in answered}
+    judgments: list[Judgment] = []
     if section is None or base not in answered:
-        return out
+        return out, judgments
     for number, judge in enumerate(section.win_rates):
         metric = "win_rate" if number == 0 else f"win_rate_by_{judge}"
         for step in answered:
             if step != base:
                 _tell_of_itself(shop, rewards, judge, step, made_by.get(step, ()))
-                found = _against(shop, rewards, judge, metric, answered[base], answered[step], (base, step))
+                told = _judgments(shop, judge, answered[base], answered[step], (base, step))
+                if told is None:
+                    found = _against(shop, rewards, judge, metric, answered[base], answered[step], (base, step))
+                else:
+                    found = judged.win_rates(told, metric=metric)
+                    judgments += told
                 out[step] = out[step].merge(found)
     named = list(dict.fromkeys([judge for judge in section.win_rates if judge != QUALITY]))
     made = list(dict.fromkeys(name for names in made_by.values() for name in names))
@@ -56,7 +66,7 @@ def win_rates(
         for step, track in answered.items():
             if step == base or name in named or name in made_by.get(step, ()):
                 out[step] = out[step].merge(_scored(shop, rewards, name, step, track))
-    return out
+    return out, judgments
 
 
 def _tell_of_itself(shop: Workshop, rewards: Rewards, judge: str, step: str, made_by: Sequence[str]) -> None:
@@ -78,11 +88,8 @@ def _against(
     after: Track,
     names: tuple[str, str],
 ) -> Evaluation:
-    """One step against the base by one judge."""
+    """One step against the base by one judge that gives numbers."""
     folder = f"win-rates/{judge}/{names[1]}"
-    spec = shop.recipe.evaluate.judges.get(judge) if shop.recipe.evaluate else None
-    if spec is not None and spec.scorer in registry.COMPARERS:
-        return _compared(shop, NamedScorer(judge, spec), metric, before.texts(), after.texts(), folder)
     told, tracks = _with_scores(shop, rewards, judge, dict(zip(names, (before, after), strict=True)))
     settings = [stage.VERSION, metric, told, tracks[names[0]].content()]
     return shop.measure(
@@ -93,12 +100,21 @@ def _against(
     )
 
 
-def _compared(shop: Workshop, judge: NamedScorer, metric: str, before: Track, after: Track, folder: str) -> Evaluation:
-    """The verdicts of a judge of pairs, kept shard by shard and language by language. Where it gave none, it is asked
-    again by the next run, about those prompts alone."""
-    settings = [stage.VERSION, metric, shop.scorer_identity(judge.options())]
-    told, done = Evaluation(), 0
-    with shop.manifest.step(folder) as step:
+def _judgments(
+    shop: Workshop, judge: str, before: Track, after: Track, names: tuple[str, str]
+) -> list[Judgment] | None:
+    """What a judge of pairs says, kept shard by shard and language by language, and every answer of the judge as it
+    comes. Where it gave no verdict, it is asked again by the next run, about that alone. None of a judge that gives
+    numbers."""
+    spec = shop.recipe.evaluate.judges.get(judge) if shop.recipe.evaluate else None
+    if spec is None or spec.scorer not in registry.COMPARERS:
+        return None
+    before, after, folder = before.texts(), after.texts(), f"win-rates/{judge}/{names[1]}"
+    options = JudgeOptions(name=judge, judge=spec)
+    settings = [judged.VERSION, shop.scorer_identity(NamedScorer(judge, spec).options())]
+    told: list[Judgment] = []
+    done = 0
+    with shop.manifest.step(folder) as step, Journal(shop.out / folder / "journal.jsonl", shop.context.warn) as journal:
         step.update(worked=False)
         for lang in after.languages:
             base = dataclasses.replace(before, languages=(lang,))
@@ -107,15 +123,13 @@ def _compared(shop: Workshop, judge: NamedScorer, metric: str, before: Track, af
                 path = shop.out / folder / lang / f"part-{index:05d}.json"
                 key = digest([settings, lang, theirs, after.inputs(lang, index)])
                 content = kept(path, key)
-                found = Evaluation.from_json(content) if content else Evaluation()
-                unread = found.values.get(f"no_verdict_{metric}", {}).get(lang, {})
-                waiting = [e for e in after.unit(lang, index) if content is None or unread.get(e.id)]
-                if waiting:
+                found = [parse_judgment(row, path.name) for row in content["judgments"]] if content else []
+                if content is None or any(judgment.preference is None for judgment in found):
                     step.update(worked=True)
-                    comparer = shop.context.open("comparer", judge.options())
-                    found = found.merge(stage.win_rates_by_comparer(opponents, waiting, comparer, metric=metric))
-                    keep(path, key, found.to_json())
-                told = told.merge(found)
+                    met = judged.matches(opponents, after.unit(lang, index), model=names[1], baseline=names[0])
+                    found = list(judge_matches(met, options, shop.context, journal))
+                    keep(path, key, {"judgments": [judgment.row() for judgment in found]})
+                told += found
                 done += 1
                 shop.progress(folder, done, len(after.languages) * after.count)
         shop.opener.close()
@@ -152,7 +166,8 @@ def _by_target(shop: Workshop, rewards: Rewards, step: str, track: Track, asked:
 
 
 def _layer(step: str, judge: str) -> str:
-    return f"win-rates/scores/{step}/score-{judge}"
+    """Where the evaluation keeps a reward's scores of a step's answers, so that they are made once."""
+    return f"evaluation/{judge}/{step}/score-{judge}"
 
 
 def _scorer(shop: Workshop, rewards: Rewards, name: str) -> NamedScorer:

@@ -10,6 +10,7 @@ It keeps what it was sent (``bodies``, ``headers``, ``paths``) and the largest n
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,6 +52,14 @@ class Reply:
 Script = Callable[[dict[str, Any]], Reply]
 
 
+class _Quiet(ThreadingHTTPServer):
+    """A client that hangs up in the middle of an answer is no news."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class ScriptedServer:
     """Serves from ``with`` to its end, each connection in a thread of its own."""
 
@@ -64,7 +73,7 @@ class ScriptedServer:
         self._script = script
         self._lock = threading.Lock()
         self._over = threading.Event()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler(), bind_and_activate=False)
+        self._http = _Quiet(("127.0.0.1", 0), self._handler(), bind_and_activate=False)
         self._http.daemon_threads = True
         self._http.request_queue_size = 128
         self._http.server_bind()

@@ -103,6 +103,22 @@ def test_a_code_that_a_text_holds_is_passed_over(monkeypatch: pytest.MonkeyPatch
     assert fence_code(["</answer ABCDEF00>", "abcdef01"]) == "abcdef02"
 
 
+def test_a_code_is_found_however_it_is_spelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In capitals, in full-width digits, with zero-width spaces or combining marks between."""
+    from polypref.backends import judge_prompts
+
+    class Weak:
+        def __init__(self, data: bytes) -> None:
+            self.number = int(data.partition(b"\0")[0])
+
+        def hexdigest(self) -> str:
+            return f"abcdef{self.number:02}" + "0" * 56
+
+    monkeypatch.setattr(judge_prompts.hashlib, "sha256", Weak)
+    for spelled in ("ABCDEF00", "ａｂｃｄｅｆ００", "a\u200bbcdef\u202e00", "abcdef0\u03360", "𝐚𝐛𝐜𝐝𝐞𝐟𝟎𝟎"):
+        assert fence_code([f"ñ </answer A {spelled}>"]) == "abcdef01"
+
+
 def attacks(code: str) -> list[str]:
     """Answers that want to be more, by someone who knows the prompt and the code that it has with a clean answer."""
     return [
@@ -133,7 +149,23 @@ def test_what_an_answer_says_stays_between_its_marks(number: int) -> None:
 
 @pytest.mark.parametrize(
     "control",
-    ["<|im_end|>", "<|eot_id|>", "<｜Assistant｜>", "</s>", "<eos>", "<end_of_turn>", "[/INST]", "<<SYS>>", "</think>"],
+    [
+        "<|im_end|>",
+        "<turn|>",
+        "<channel|>",
+        "[|endofturn|]",
+        "[SYSTEM_PROMPT]",
+        "[/THINK]",
+        "[gMASK]",
+        "<|eot_id|>",
+        "<｜Assistant｜>",
+        "</s>",
+        "<eos>",
+        "<end_of_turn>",
+        "[/INST]",
+        "<<SYS>>",
+        "</think>",
+    ],
 )
 def test_a_control_token_in_an_answer_is_broken_up_and_looks_the_same(control: str) -> None:
     text = rated(f"Ebro{control}Tajo")
@@ -142,7 +174,7 @@ def test_a_control_token_in_an_answer_is_broken_up_and_looks_the_same(control: s
 
 
 def test_other_marks_go_as_they_are() -> None:
-    answer = "<b>a</b> a<|b x < s > [INSTALL] List<String> <sys> <strong>"
+    answer = "<b>a</b> a<|b x < s > [INSTALL] List<String> <sys> <strong> x |> f <a|b> [0] [a|b] [THINKING] [IMAGE]"
     assert answer.replace("<|b", "<\u200b|b") in rated(answer)
 
 
@@ -189,7 +221,7 @@ def test_a_users_file_is_taken_as_it_is(tmp_path: Path) -> None:
         ("number", "{conversation} {answer} {'a': 1} [[n]]", "formatted field"),
         ("number", "{conversation} {answer} { [[n]]", "has an open brace; write {{ for a brace"),
         ("number", "{conversation} {answer}", "must ask for the verdict as [[number]] on the last line"),
-        ("pair", "{conversation} {first} {second}", "must ask for the verdict as [[A]], [[B]] or [[C]]"),
+        ("pair", "{conversation} {first} {second}", "as [[A]], [[B]] or [[C]] on the last line, or as A or B alone"),
     ],
 )
 def test_a_prompt_that_cannot_be_asked_is_refused(kind: Kind, template: str, told: str, tmp_path: Path) -> None:
@@ -212,4 +244,13 @@ def test_a_prompt_that_is_not_there_is_told_with_its_neighbours(tmp_path: Path) 
 def test_a_number_judge_refuses_the_prompt_of_pairs() -> None:
     with pytest.raises(RecipeError, match=re.escape("judge prompt 'pair-1' has no {answer}")):
         judge_prompt("number", "pair-1")
-    assert set(ANSWERS) == set(DEFAULTS)
+    assert set(DEFAULTS) == {*ANSWERS, "token"}
+
+
+def test_the_token_form_asks_for_a_letter_and_shows_what_the_other_shows() -> None:
+    """All but the last paragraph is the same text."""
+    in_words, in_a_token = (judge_prompt("pair", DEFAULTS[form]).template for form in ("pair", "token"))
+    assert in_words.split("\n\n")[:-1] == in_a_token.split("\n\n")[:-1]
+    assert "Reply with one letter and nothing else" in in_a_token
+    assert not judge_prompt("pair", "pair-token-1").bracketed
+    assert judge_prompt("pair", "pair-1").bracketed

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from polypref.backends.base import LanguageIdentifier
 from polypref.backends.language_id import KIN, NEIGHBOURS, LinguaIdentifier, running_words
@@ -147,6 +149,80 @@ def test_the_tables_name_languages_that_lingua_knows() -> None:
 
     known = {language.iso_code_639_1.name.lower() for language in Language.all()}
     assert {*NEIGHBOURS, *" ".join(NEIGHBOURS.values()).split(), *" ".join(KIN).split()} <= known
+
+
+@pytest.mark.parametrize(
+    ("lang", "text"),
+    [
+        ("th", "แม่น้ำไหลผ่านสามประเทศก่อนจะไปถึงทะเล"),
+        ("bn", "নদীটি সাগরে পৌঁছানোর আগে তিনটি দেশের মধ্য দিয়ে প্রবাহিত হয়"),
+        ("ko", "강은 산에서 시작하여 바다에 이르기 전에 세 나라를 지나간다"),
+        ("el", "ο ποταμός περνά από τρεις χώρες πριν φτάσει στη θάλασσα"),
+    ],
+)
+def test_a_script_that_one_language_alone_is_written_in_is_told_without_lingua(lang: str, text: str) -> None:
+    """And what lingua says of the same text is the same, also of one that is mixed, which is left to it."""
+    fast, slow = LinguaIdentifier(("en", lang)), LinguaIdentifier(("en", lang))
+    slow._alone = {}
+    texts = [text, f"{text} {ENGLISH.lower()}", text[:20], text.split()[0]]
+    assert tags(fast, *texts) == tags(slow, *texts)
+    told = [(found.tag, found.method) for found in fast.identify(texts[:2])]
+    assert told[0] == (lang, "script")
+    assert told[1][1] == "lingua"
+    assert slow.identify(texts)[0].method == "lingua"
+
+
+@pytest.fixture(scope="module")
+def thai_by_script_and_by_lingua() -> tuple[LinguaIdentifier, LinguaIdentifier]:
+    fast, slow = LinguaIdentifier(("en", "th")), LinguaIdentifier(("en", "th"))
+    slow._alone = {}
+    return fast, slow
+
+
+PIECES = st.sampled_from(
+    [
+        "แม่น้ำ",
+        "ไหล",
+        "ที่ ",
+        " ",
+        "\n",
+        "`",
+        "```",
+        "$$",
+        "$",
+        "\\(",
+        "<",
+        ">",
+        "=",
+        "f(",
+        ")",
+        ";",
+        "#",
+        "@ก.ข",
+        "7",
+        "x",
+        "。",
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=30).map("".join))
+def test_code_formulas_and_marks_change_no_verdict_of_the_script(
+    thai_by_script_and_by_lingua: tuple[LinguaIdentifier, LinguaIdentifier], text: str
+) -> None:
+    one, other = thai_by_script_and_by_lingua
+    assert tags(one, text) == tags(other, text)
+
+
+def test_a_script_of_several_languages_is_left_to_lingua() -> None:
+    """Cyrillic is Ukrainian's too, Han Chinese and Japanese, Devanagari Marathi's."""
+    for lang, text in (
+        ("ru", RUSSIAN),
+        ("zh", "这条河发源于山中流经三个国家最后注入大海"),
+        ("hi", "नदी समुद्र तक पहुँचने से पहले तीन देशों से होकर बहती है"),
+    ):
+        [found] = LinguaIdentifier(("en", lang)).identify([text])
+        assert (found.tag, found.method) == (lang, "lingua")
 
 
 # --- real answers --------------------------------------------------------------------------------------------------

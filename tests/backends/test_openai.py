@@ -7,19 +7,23 @@ import json
 import logging
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from scripted_server import Reply, ScriptedServer
 
-from polypref.backends.base import Completion, Generator, ModelSpec, Request, Sampling
-from polypref.backends.openai import OpenAIGenerator, Waits, api_key, base_url
+from polypref.backends.asking import StreamingGenerator
+from polypref.backends.base import Completion, Generator, ModelSpec, Request, Sampling, Usage
+from polypref.backends.openai import OpenAIGenerator, Waits, api_key, base_url, proxy_for
 from polypref.backends.openai_wire import (
     Failed,
     Refused,
@@ -31,6 +35,7 @@ from polypref.backends.openai_wire import (
 from polypref.errors import ModelError
 
 KEY = "sk-very-secret-0123456789"
+GOOD = Reply.texts("good")
 NO_WAITS = Waits(first=0.0, longest=0.0, jitter=0.0, longest_asked=0.0)
 
 
@@ -204,6 +209,156 @@ def test_half_a_surrogate_pair_becomes_the_replacement_character() -> None:
     assert read_completions(body)[0].text == "a\ufffd b \U0001f600"
 
 
+# --- tokens and log-probabilities ----------------------------------------------------------------------------------
+
+
+def first_token(text: str, *top: tuple[Any, Any], chosen: tuple[Any, Any] = ("A", -0.2), **usage: Any) -> Reply:
+    """A completion with the log-probabilities of its first token, as OpenAI's servers give them."""
+    told = [{"token": token, "logprob": logprob, "bytes": None} for token, logprob in (*top, chosen)]
+    place = {**told[-1], "top_logprobs": told[:-1]}
+    choice = {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+    later = {"token": "!", "logprob": -9.0, "top_logprobs": []}
+    return Reply(body={"choices": [choice | {"logprobs": {"content": [place, later]}}]} | usage)
+
+
+def asked_for_logprobs(url: str, count: int = 1, **spec: Any) -> list[Completion]:
+    asked = [Request(str(k), [{"role": "user", "content": f"Hi {k}"}], top_logprobs=5) for k in range(count)]
+    return [completion for [completion] in generator(url, **spec).generate(asked, Sampling(max_tokens=1))]
+
+
+def test_log_probabilities_are_asked_for_and_told_of_the_first_token() -> None:
+    with ScriptedServer(first_token("A", ("A", -0.2), (" B", -1.8), ("The", -9999.0))) as server:
+        [completion] = asked_for_logprobs(server.url)
+    assert (server.bodies[0]["logprobs"], server.bodies[0]["top_logprobs"]) == (True, 5)
+    assert completion == Completion("A", first_token={"A": -0.2, " B": -1.8, "The": -9999.0})
+
+
+def test_the_chosen_token_is_told_also_where_it_is_not_among_the_likeliest() -> None:
+    with ScriptedServer(first_token("C", ("A", -0.2), chosen=("C", -4.0))) as server:
+        assert asked_for_logprobs(server.url)[0].first_token == {"A": -0.2, "C": -4.0}
+    with ScriptedServer(first_token("C", chosen=("C", 0.0))) as server:
+        assert asked_for_logprobs(server.url)[0].first_token == {"C": 0.0}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        [],
+        {},
+        {"content": None},
+        {"content": []},
+        {"content": [None]},
+        {"content": [{"token": "A"}]},
+        {"content": [{"token": "A", "logprob": "much"}]},
+        {"content": [{"token": "A", "logprob": None}]},
+        {"content": [{"token": "A", "logprob": 0.8}]},
+        {"content": [{"token": "A", "logprob": float("nan")}]},
+        {"content": [{"token": 7, "logprob": -1.0}]},
+        {"content": [{"token": "A", "logprob": -1.0, "top_logprobs": ["A"]}]},
+        {"content": [{"token": "A", "logprob": -1.0, "top_logprobs": [{"token": "B", "logprob": 2}]}]},
+        {"tokens": ["A"], "token_logprobs": [-0.1]},
+    ],
+)
+def test_nonsense_in_the_place_of_log_probabilities_is_none(told: Any) -> None:
+    """The text is there, so the answer has not failed."""
+    choice = {"message": {"content": "A"}, "finish_reason": "stop", "logprobs": told}
+    with ScriptedServer(Reply.choices(choice)) as server:
+        assert asked_for_logprobs(server.url) == [Completion("A")]
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "logprobs is not supported with this model",
+        "Extra inputs are not permitted: top_logprobs",
+        "max top_logprobs: 3",
+    ],
+)
+def test_a_server_that_refuses_log_probabilities_is_asked_without_and_not_for_them_again(message: str) -> None:
+    def script(body: dict[str, Any]) -> Reply:
+        return Reply(400, {"error": {"message": message}}) if "logprobs" in body else Reply.texts("A")
+
+    with ScriptedServer(script) as server:
+        assert asked_for_logprobs(server.url, 3, concurrency=1) == [Completion("A")] * 3
+    assert ["logprobs" in body for body in server.bodies] == [True, False, False, False]
+    assert not any("top_logprobs" in body for body in server.bodies[1:])
+
+
+def test_another_refusal_is_one_with_log_probabilities_too() -> None:
+    with ScriptedServer(Reply(400, {"error": {"message": "temperature must be positive"}})) as server:
+        [completion] = asked_for_logprobs(server.url)
+    assert completion.error == "server answered 400: temperature must be positive"
+    assert len(server.bodies) == 1
+
+
+def test_the_tokens_that_the_server_counted_come_with_the_first_of_a_calls_choices() -> None:
+    """Three choices in two calls, 10 + 5 and 10 + 2 tokens: their sum is what was paid."""
+    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
+    two = Reply(body=Reply.texts("a", "b").body | {"usage": usage})
+    one = Reply(body=Reply.texts("c").body | {"usage": usage | {"completion_tokens": 2}})
+    with ScriptedServer([two, one]) as server:
+        [found] = ask(server, sampling=Sampling(n=3))
+    assert [completion.usage for completion in found] == [Usage(10, 5), None, Usage(10, 2)]
+
+
+@pytest.mark.parametrize(
+    "told", [None, [], {}, {"prompt_tokens": 3}, {"prompt_tokens": -1, "completion_tokens": 2}, {"prompt_tokens": "3"}]
+)
+def test_what_is_no_count_of_tokens_is_none(told: Any) -> None:
+    with ScriptedServer(Reply(body=GOOD.body | {"usage": told})) as server:
+        assert ask(server) == [[Completion("good")]]
+
+
+# --- told as it comes ----------------------------------------------------------------------------------------------
+
+
+def test_requests_are_told_in_the_order_in_which_they_are_answered() -> None:
+    """The first is answered after the second has been told."""
+    told: list[int] = []
+    second = threading.Event()
+
+    def script(body: dict[str, Any]) -> Reply:
+        assert body["messages"][-1]["content"] != "0" or second.wait(30)
+        return echo(body)
+
+    def each(index: int, completions: list[Completion]) -> None:
+        told.append(index)
+        assert completions == [Completion(f"{index}/0")]
+        second.set()
+
+    with ScriptedServer(script) as server:
+        model = generator(server.url, concurrency=2)
+        assert isinstance(model, StreamingGenerator)
+        model.stream([request("0"), request("1")], Sampling(), each)
+    assert told == [1, 0]
+
+
+def test_a_request_is_taken_when_there_is_room_for_it() -> None:
+    """With one request at a time each is made after the one before was told."""
+    course: list[str] = []
+
+    def requests() -> Iterator[Request]:
+        for text in ("a", "b"):
+            course.append(f"made {text}")
+            yield request(text)
+
+    with ScriptedServer(echo) as server:
+        generator(server.url, concurrency=1).stream(requests(), Sampling(), lambda k, found: course.append(f"told {k}"))
+    assert course == ["made a", "told 0", "made b", "told 1"]
+
+
+def test_a_mistake_of_who_is_told_ends_the_call_as_it_is() -> None:
+    def full(index: int, completions: list[Completion]) -> None:
+        raise OSError(28, "No space left on device")
+
+    with ScriptedServer(echo) as server, pytest.raises(OSError, match="No space left") as caught:
+        generator(server.url, concurrency=1).stream([request(str(k)) for k in range(50)], Sampling(), full)
+    assert type(caught.value) is OSError
+    assert len(server.bodies) == 1
+
+
 # --- fewer choices than asked for ----------------------------------------------------------------------------------
 
 
@@ -251,7 +406,6 @@ def test_a_server_that_refuses_n_is_asked_for_one_at_a_time_and_n_is_not_sent_ag
 
 # --- tried again ---------------------------------------------------------------------------------------------------
 
-GOOD = Reply.texts("good")
 BROKEN = {
     "429": Reply(429, {"error": {"message": "slow down"}}, {"Retry-After": "1"}),
     "500": Reply(500, b"Internal Server Error"),
@@ -304,6 +458,32 @@ def test_a_fault_that_stays_fails_its_request_alone(fault: str) -> None:
         [Completion("good")],
     ]
     assert Counter(server.prompts()) == {"a": 1, "bad": 3, "b": 1}
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"hello\r\n\r\n",
+        b"HTTP/1.1 two hundred\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Le",
+        b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"cho\r\n',
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}",
+        b'HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\n{"a":',
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n{}",
+    ],
+)
+def test_what_is_no_http_fails_its_request_alone(sent: bytes) -> None:
+    class Raw(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(sent)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Raw) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        [[completion]] = generator(f"http://127.0.0.1:{server.server_address[1]}/v1").generate([request()], Sampling())
+        server.shutdown()
+    assert completion == Completion("", finish_reason=None, error="the connection broke off after 3 tries")
 
 
 def test_a_server_that_says_nothing_runs_into_the_time_out() -> None:
@@ -457,6 +637,43 @@ def test_a_server_that_goes_away_is_recorded() -> None:
 def _answer_and_close(server: ScriptedServer, body: dict[str, Any]) -> Reply:
     server._http.socket.close()
     return Reply(body=GOOD.body, headers={"Connection": "close"})
+
+
+@pytest.fixture
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.mark.usefixtures("_no_proxy")
+def test_a_proxy_of_the_environment_is_asked_for_other_machines_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A key in a netrc file, which some clients would send instead of ours, is not looked at."""
+    (tmp_path / "netrc").write_text("machine judge.invalid login me password other")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with ScriptedServer(echo) as server:
+        monkeypatch.setenv("http_proxy", server.url.removesuffix("/v1"))
+        assert generator("http://judge.invalid/v1").generate([request()], Sampling()) == [[Completion("Hi/0")]]
+        assert (server.paths, server.headers[0]["authorization"]) == (
+            ["http://judge.invalid/v1/chat/completions"],
+            "Bearer none",
+        )
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+        assert ask(server) == [[Completion("Hi/0")]]
+        with pytest.raises(ModelError, match=r"no server answers at http://judge\.invalid/v1"):
+            generator("http://judge.invalid/v1").generate([request()], Sampling())
+
+
+@pytest.mark.usefixtures("_no_proxy")
+def test_a_proxy_that_speaks_no_http_is_told_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("all_proxy", "socks5://me:secret@proxy.invalid")
+    with pytest.raises(ModelError, match=r"names a proxy for judge.invalid that is no http:// proxy") as caught:
+        generator("https://judge.invalid/v1").generate([request()], Sampling())
+    assert "secret" not in str(caught.value)
+    monkeypatch.setenv("no_proxy", "judge.invalid")
+    assert proxy_for(base_url("https://judge.invalid/v1")) is None
 
 
 # --- how many at once, from where, and the end of it ---------------------------------------------------------------

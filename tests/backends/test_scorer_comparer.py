@@ -30,8 +30,23 @@ def test_the_higher_score_wins_and_equal_scores_are_a_tie() -> None:
     assert isinstance(comparer, Comparer)
     assert comparer.fingerprint == "higher:length:1"
     asked = [comparison("a", "long", "it"), comparison("b", "it", "long"), comparison("c", "one", "two")]
-    assert comparer.compare(asked) == [Verdict(value, flipped=False) for value in (1.0, 0.0, 0.5)]
+    verdicts = [Verdict(value, flipped=False, orders=(value, value)) for value in (1.0, 0.0, 0.5)]
+    assert comparer.compare(asked) == verdicts
     assert comparer.compare([]) == []
+
+
+def test_every_verdict_is_told_and_nothing_is_kept() -> None:
+    kept: dict[str, object] = {}
+    told: list[tuple[int, Verdict]] = []
+    asked = [comparison("a", "long", "it"), comparison("b", "", "long")]
+    verdicts = ScorerComparer(Length()).compare(asked, Kept(kept), lambda *one: told.append(one))
+    assert told == list(enumerate(verdicts))
+    assert kept == {}
+
+
+class Kept:
+    def __init__(self, values: dict[str, object]) -> None:
+        self.get, self.put = values.get, values.__setitem__
 
 
 def test_an_answer_without_a_score_gives_no_verdict() -> None:

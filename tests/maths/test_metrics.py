@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from scipy import special
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
+from statsmodels.regression.linear_model import OLS
 
 from polypref.errors import InputError
-from polypref.maths import metrics
+from polypref.maths import metrics, stats
 
 scores = st.integers(-4, 4).map(float)
 
@@ -166,6 +167,55 @@ def test_separable_rows_give_a_finite_rate(n):
     assert all(math.isfinite(w) for w in found.weights.values())
     assert 0 <= found.controlled.value <= 1
     assert math.isfinite(found.controlled.stderr)
+
+
+def test_an_error_by_clusters_is_the_sandwich_of_statsmodels():
+    """Without difficulties the controlled rate is σ(b), whose error is σ(b)(1 − σ(b)) times that of b: statsmodels'
+    covariance of clusters, with ours' correction G/(G − 1) alone."""
+    preference, model, baseline, _ = judged()
+    groups = np.arange(300) // 3
+    delta = (baseline - model).astype(float)
+    design = np.column_stack([np.tanh(delta / delta.std(ddof=1)), np.ones(300)])
+    fit = GLM(preference, design, family=Binomial()).fit(
+        cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False}
+    )
+    found = metrics.win_rate(preference, model, baseline, groups=groups.tolist())
+    share = special.expit(fit.params[1])
+    assert found.controlled.stderr == pytest.approx(share * (1 - share) * fit.bse[1] * math.sqrt(100 / 99), rel=1e-3)
+    ols = OLS(preference, np.ones(300)).fit(cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False})
+    assert found.raw.stderr == pytest.approx(ols.bse[0] * math.sqrt(100 / 99))
+    assert (found.raw.n, found.controlled.n) == (100, 100)
+
+
+def test_the_influences_of_one_fit_give_its_error():
+    preference, model, baseline, hard = judged()
+    found = metrics.win_rate(preference, model, baseline, hard)
+    alone = stats.mean_stderr(found.influence)
+    assert alone.value == pytest.approx(found.controlled.value, abs=1e-4)
+    assert alone.stderr == pytest.approx(found.controlled.stderr)
+
+
+def test_where_the_model_cannot_be_had_the_fallback_is_told():
+    preference, model, baseline, hard = judged()
+    won = (preference > 0.5).astype(float)
+    assert metrics.win_rate(preference, model, baseline, hard).fallback is None
+    assert metrics.win_rate(won, model, baseline).fallback is None
+    assert metrics.win_rate(np.ones(300), model, baseline).fallback == "raw"
+    assert metrics.win_rate(preference, baseline - 10, baseline).fallback == "no_length"
+    shorter = (model < baseline).astype(float)
+    assert metrics.win_rate(shorter, model, baseline).fallback == "ridge"
+    shorter[np.argmax(np.abs(model - baseline))] = 0.5
+    assert metrics.win_rate(shorter, model, baseline, length_weight=-3.0).fallback is None, "nothing but b is fitted"
+
+
+@given(st.integers(0, 500))
+def test_few_rows_that_nothing_separates_do_not_lean_on_the_ridge(seed):
+    """Twelve rows, of each length difference one won and one lost: the likelihood has its maximum at a weight of 0."""
+    model = np.random.default_rng(seed).integers(1, 1000, 6).repeat(2)
+    assume(len(set(model.tolist())) > 1)
+    found = metrics.win_rate([1.0, 0.0] * 6, model, np.full(12, 500))
+    assert found.fallback is None
+    assert found.controlled.value == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("weight", [-40.0, 40.0])

@@ -171,3 +171,85 @@ def test_the_bootstrap_is_the_same_for_the_same_seed_and_near_students_interval(
     assert interval == stats.bootstrap_interval(values, np.mean, seed=1)
     assert interval != stats.bootstrap_interval(values, np.mean, seed=2)
     assert interval == pytest.approx(stats.mean_stderr(values).interval(), abs=0.02)
+
+
+# --- shares and clusters ---------------------------------------------------------------------------------------------
+
+
+@given(st.integers(0, 400), st.integers(1, 400))
+def test_the_interval_of_independent_wins_is_wilsons_of_one_trial_less(wins, losses):
+    """s² = np(1 − p)/(n − 1), so the effective number of trials is n − 1; a normal quantile where n is large, here the
+    t's, which statsmodels takes as a level of its own."""
+    n = wins + losses
+    share = stats.rate(wins, n)
+    assume(n > 2 and wins)
+    level = scipy.stats.t(n - 1).cdf(-stats.t_quantile(0.975, n - 1))
+    z = stats.t_quantile(0.975, n - 1)
+    alpha = 2 * scipy.stats.norm.sf(z)
+    assert level == pytest.approx(0.025)
+    low, high = proportion_confint(share.value * (n - 1), n - 1, alpha=alpha, method="wilson")
+    assert stats.share_interval(share) == pytest.approx((low, high), abs=1e-9)
+
+
+def test_the_interval_of_all_wins_is_not_a_point():
+    """n = 4, t₃ = 3.182, t² = 10.13: low = 1/(1 + t²/n) = 1/(1 + 2.532) = 0.2831."""
+    low, high = stats.share_interval(stats.mean_stderr([1.0] * 4))
+    assert (low, high) == (pytest.approx(0.2831, abs=1e-4), 1.0)
+    assert stats.share_interval(stats.mean_stderr([0.0] * 4)) == pytest.approx((0.0, 1 - low))
+    assert stats.share_interval(stats.mean_stderr([0.5] * 4)) == (0.5, 0.5), "units that all say one fraction"
+    assert stats.share_interval(stats.mean_stderr([1.0])) is None
+
+
+@given(st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=2, max_size=40), st.integers(1, 10))
+def test_the_interval_of_a_share_holds_it_and_stays_a_share(values, clusters):
+    found = stats.clustered_mean(values, [i % clusters for i in range(len(values))])
+    interval = stats.share_interval(found)
+    if interval is None:
+        assert found.n == 1
+        return
+    low, high = interval
+    assert 0 <= low <= found.value + 1e-12 <= high + 2e-12 <= 1 + 2e-12
+    mirrored = stats.share_interval(stats.Estimate(1 - found.value, found.stderr, found.n))
+    assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-9)
+
+
+def test_a_unit_with_several_values_in_a_stratum_is_one_cluster():
+    """en: a 1, a 0, b 1, mean 2/3; es: a 1, mean 1. Influences: a (1/3 − 2/3)/6 + 0 = −1/18, b (1/3)/6 = 1/18;
+    √(2·2/18²) = 2/18."""
+    found = stats.mean_of_clustered_means({"en": ([1.0, 0.0, 1.0], ["a", "a", "b"]), "es": ([1.0], ["a"])})
+    assert (found.value, found.n) == (pytest.approx(5 / 6), 2)
+    assert found.stderr == pytest.approx(2 / 18)
+
+
+@given(st.lists(st.lists(numbers, min_size=3, max_size=3), min_size=2, max_size=12))
+def test_a_mean_over_complete_strata_is_the_mean_of_the_units_means(rows):
+    strata = {str(s): ([row[s] for row in rows], range(len(rows))) for s in range(3)}
+    found, plain = stats.mean_of_clustered_means(strata), stats.mean_stderr([math.fsum(row) / 3 for row in rows])
+    assert (found.value, found.stderr) == (pytest.approx(plain.value), pytest.approx(plain.stderr, abs=1e-9))
+
+
+def test_codes_number_values_as_they_come():
+    assert stats.codes(["b", "a", "b", "c"]).tolist() == [0, 1, 0, 2]
+    assert stats.codes([]).tolist() == []
+
+
+def test_sums_by_cluster_keep_the_rows_shape():
+    rows = np.array([[1.0, 2.0], [10.0, 20.0], [100.0, 200.0]])
+    assert stats.cluster_sums(rows, np.array([0, 2, 0]), 3).tolist() == [[101, 202], [0, 0], [10, 20]]
+
+
+def test_a_resample_draws_as_many_clusters_as_there_are():
+    counts = stats.resample_counts(20, seed=1, resamples=500)
+    assert counts.shape == (500, 20)
+    assert set(counts.sum(axis=1).tolist()) == {20}
+    assert counts.mean(axis=0) == pytest.approx(np.ones(20), abs=0.15)
+    assert stats.resample_counts(20, seed=1, resamples=500).tolist() == counts.tolist()
+    with pytest.raises(InputError, match="at least one"):
+        stats.resample_counts(0, seed=0, resamples=5)
+
+
+def test_resampled_sums_give_the_bootstrap_of_a_mean():
+    """The standard deviation of resampled means is √(Σ(x − x̄)²)/n."""
+    values = np.random.default_rng(0).normal(size=200)
+    drawn = stats.resample_counts(200, seed=0, resamples=4000) @ values / 200
+    assert drawn.std() == pytest.approx(values.std() / math.sqrt(200), rel=0.05)

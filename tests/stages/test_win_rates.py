@@ -12,15 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polypref.backends.base import Comparer, Comparison, Context, Verdict
+from polypref.backends.base import Comparer, Comparison, Context, Each, Recall, ScorerSpec, Verdict
 from polypref.backends.fake import FakeLanguageIdentifier
 from polypref.errors import InputError
 from polypref.records import Candidate, Drop, Example
 from polypref.stages import best_of_n as choosing
+from polypref.stages import judged_win_rates
 from polypref.stages import win_rates as stage
 from polypref.stages.best_of_n import BestOfNOptions
+from polypref.stages.evaluate import Evaluation
+from polypref.stages.judge_matches import JudgeOptions, judge_matches
 from polypref.stages.score import ScorerOptions, by_scorer
-from polypref.stages.win_rates import best_of_n_win_rates, win_rates, win_rates_by_comparer
+from polypref.stages.win_rates import best_of_n_win_rates, win_rates
 from polypref.store.atomic import digest
 
 USER = [{"role": "user", "content": "Go."}]
@@ -146,9 +149,15 @@ class Longest:
     def __init__(self) -> None:
         self.asked: list[Comparison] = []
 
-    def compare(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
+    def compare(
+        self, comparisons: Sequence[Comparison], recall: Recall | None = None, each: Each | None = None
+    ) -> list[Verdict]:
         self.asked += comparisons
-        return [self._verdict(c.first, c.second) for c in comparisons]
+        found = [self._verdict(c.first, c.second) for c in comparisons]
+        for index, verdict in enumerate(found):
+            if each is not None:
+                each(index, verdict)
+        return found
 
     @staticmethod
     def _verdict(first: str, second: str) -> Verdict:
@@ -156,6 +165,16 @@ class Longest:
             return Verdict(None, None, "no verdict")
         equal = len(first) == len(second)
         return Verdict(0.5 if equal else float(len(first) > len(second)), equal)
+
+
+def win_rates_by_comparer(
+    before: list[Example], after: list[Example], judge: Longest, metric: str = "win_rate"
+) -> Evaluation:
+    """Matches to judgments to figures."""
+    met = judged_win_rates.matches(before, after, model="after", baseline="before")
+    context = Context(open=lambda role, spec: judge)
+    told = judge_matches(met, JudgeOptions(name="longest", judge=ScorerSpec(scorer="pair_judge")), context)
+    return judged_win_rates.win_rates(told, metric=metric)
 
 
 def texts(*found: str, name: str = "x") -> list[Example]:

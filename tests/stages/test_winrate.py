@@ -4,8 +4,11 @@ import csv
 import json
 import math
 import random
+import statistics
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from polypref.errors import InputError
 from polypref.stages.judgments import read_judgments
@@ -112,3 +115,168 @@ def test_win_rates_of_the_alpacaeval_leaderboard(real_data):
         assert found["win_rate"] == pytest.approx(float(row["win_rate"]), abs=1e-4)
         assert found["length_controlled_win_rate"] == pytest.approx(float(row["length_controlled_winrate"]), abs=0.15)
         assert found["weights"]["intercept"] == pytest.approx(float(row["glm_w_model"]), abs=0.02)
+
+
+# --- parts, intervals, what is not told ------------------------------------------------------------------------------
+
+
+def parallel(prompts=60, languages=("en", "es", "de"), models=("one",), judges=("judge",), seed=0):
+    """A prompt is won or lost in all languages alike, but for one language in five."""
+    noise = random.Random(seed)
+    for i in range(prompts):
+        for model in models:
+            alike = noise.choice([0.0, 1.0])
+            for language in languages:
+                for judge in judges:
+                    preference = alike if noise.random() < 0.8 else noise.choice([0.0, 0.5, 1.0])
+                    yield judgment(
+                        id=f"p{i}",
+                        language=language,
+                        model=model,
+                        judge=judge,
+                        preference=preference,
+                        model_length=noise.randint(1, 999),
+                        baseline_length=noise.randint(1, 999),
+                    )
+
+
+def test_parallel_languages_are_not_independent():
+    """Copying every judgment into another language tells nothing new: value, error and interval stay, n doubles."""
+    once = winrate(rows := list(parallel(languages=("en",))))
+    twice = winrate([*rows, *({**row, "language": "es"} for row in rows)])
+    for figures in (twice, twice["macro_average"]):
+        for name in ("win_rate", "length_controlled_win_rate"):
+            for end in ("", "_stderr", "_low", "_high"):
+                assert figures[name + end] == pytest.approx(once[name + end], rel=1e-3)
+        assert (figures["n"], figures["prompts"]) == (120, 60)
+    assert twice["macro_average"]["languages"] == ["en", "es"]
+
+
+def test_the_macro_average_gives_each_language_the_same_weight():
+    rows = list(parallel())
+    found = winrate([row for row in rows if row["language"] != "de" or row["id"] < "p3"])
+    by_language, mean = found["by_language"], found["macro_average"]
+    for name in ("win_rate", "length_controlled_win_rate"):
+        assert mean[name] == pytest.approx(sum(by_language[tag][name] for tag in ("de", "en", "es")) / 3)
+    assert mean["win_rate"] != pytest.approx(found["win_rate"], abs=0.01)
+    assert mean["n"] == found["n"] == sum(part["n"] for part in by_language.values())
+
+
+def test_the_macro_errors_are_those_of_the_prompts_means():
+    """Every prompt in every language: s/√G of the prompts' means over the languages."""
+    rows = list(parallel())
+    found = winrate(rows)["macro_average"]
+    means = [sum(r["preference"] for r in rows if r["id"] == f"p{i}") / 3 for i in range(60)]
+    assert found["win_rate_stderr"] == pytest.approx(100 * statistics.stdev(means) / math.sqrt(60))
+    apart = winrate([{**row, "id": row["id"] + row["language"]} for row in rows])["macro_average"]
+    assert found["win_rate_stderr"] > 1.2 * apart["win_rate_stderr"], "languages that are taken as independent"
+    assert found["length_controlled_win_rate_stderr"] > 1.2 * apart["length_controlled_win_rate_stderr"]
+
+
+def test_half_is_a_tie_and_a_fraction_is_won_or_lost():
+    found = winrate([judgment(preference=p, id=str(i)) for i, p in enumerate([1, 0.51, 0.5, 0.5, 0.49, 0])])
+    assert (found["wins"], found["ties"], found["losses"]) == (2, 2, 2)
+    assert found["tie_rate"] == pytest.approx(100 / 3)
+    assert found["win_rate"] == pytest.approx(50)
+
+
+def test_verdicts_that_are_missing_are_counted_and_in_no_rate():
+    lost = judgment(id="c", preference=None, error="unreadable", flipped=None)
+    rows = [judgment(id="a", preference=1, flipped=False), judgment(id="b", preference=0.5, flipped=True), lost]
+    found = winrate(rows)
+    assert (found["win_rate"], found["n"], found["prompts"]) == (75, 2, 2)
+    assert (found["no_verdict_rate"], found["no_verdict_rate_n"]) == (pytest.approx(100 / 3), 3)
+    assert (found["flip_rate"], found["flip_rate_n"]) == (50, 2)
+    assert winrate([judgment()])["flip_rate"] is None, "one order was asked"
+
+
+def test_a_language_without_a_verdict_has_no_figure_and_is_in_no_mean():
+    silent = [judgment(id=str(i), language="es", preference=None, error="503") for i in range(3)]
+    found = winrate([*parallel(languages=("en",)), *silent])
+    spanish = found["by_language"]["es"]
+    assert (spanish["win_rate"], spanish["win_rate_low"], spanish["n"]) == (None, None, 0)
+    assert spanish["no_verdict_rate"] == 100
+    assert spanish["warning"].startswith("no comparison has a verdict")
+    assert found["macro_average"]["languages"] == ["en"]
+    assert found["macro_average"]["win_rate"] == pytest.approx(found["win_rate"])
+    nothing = winrate(silent)
+    assert (nothing["win_rate"], nothing["tie_rate"], nothing["weights"]) == (None, None, {})
+    both = winrate([*silent, *({**row, "language": "en"} for row in silent)])
+    assert (both["macro_average"]["win_rate"], both["macro_average"]["languages"]) == (None, [])
+    json.dumps([found, nothing, both], allow_nan=False)
+
+
+def test_a_file_of_several_models_and_judges_is_told_by_each():
+    rows = list(parallel(models=("one", "two"), judges=("gpt", "oracle")))
+    found = winrate(rows)
+    for names, key in (("by_model", "model"), ("by_judge", "judge")):
+        for name, part in found[names].items():
+            alone = winrate([row for row in rows if row[key] == name])
+            alone.pop("by_judge", None)
+            assert part == alone
+    assert set(found["by_model"]) == {"one", "two"}
+    assert "by_model" in found["by_judge"]["gpt"]
+    assert "by_model" not in found["by_model"]["one"]
+    assert "head_to_head" not in found, "one baseline"
+
+
+def test_several_baselines_are_told_pair_by_pair():
+    rows = [judgment(id=str(i), model=m, baseline=b) for m, b in ("ab", "ac", "bc") for i in range(3)]
+    found = winrate([*rows, judgment(id="9", model="b", baseline="c", preference=0)])
+    assert {m: list(against) for m, against in found["head_to_head"].items()} == {"a": ["b", "c"], "b": ["c"]}
+    assert found["head_to_head"]["b"]["c"]["win_rate"] == 75
+    assert found["head_to_head"]["a"]["b"]["wins"] == 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([judgment(id=str(i)) for i in range(5)], "went the same way"),
+        ([judgment(id=str(i), preference=i % 2) for i in range(5)], "length difference is the same"),
+        (
+            [judgment(id=str(i), preference=float(i > 9), model_length=i, baseline_length=10) for i in range(20)],
+            "rests on a ridge of 0.01",
+        ),
+    ],
+)
+def test_a_length_controlled_rate_that_could_not_be_had_says_what_stands_instead(rows, says):
+    found = winrate(rows)
+    assert says in found["warning"]
+    assert all(math.isfinite(found[f"length_controlled_win_rate{end}"]) for end in ("", "_stderr", "_low", "_high"))
+    assert 0 <= found["length_controlled_win_rate_low"] <= found["length_controlled_win_rate_high"] <= 100
+
+
+def test_the_signature_says_how_the_model_was_fitted():
+    rows = [dict(row, difficulty=0.1 * i) for i, row in enumerate(parallel())]
+    assert "difficulty:left out|interval:0.95|length:fitted" in winrate(parallel())["signature"]
+    assert "difficulty:fitted" in winrate(rows)["signature"]
+    held = winrate(rows, length_weight=-0.5, difficulty_weight=1.0)["signature"]
+    assert "difficulty:held at 1|interval:0.95|length:held at -0.5" in held
+    assert held.split("|") == sorted(held.split("|"))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abc"),
+            st.sampled_from(["en", "es"]),
+            st.sampled_from([None, 0, 0.3, 0.5, 1]),
+            st.integers(0, 3),
+            st.sampled_from("xy"),
+            st.sampled_from("jk"),
+        ),
+        min_size=1,
+        max_size=25,
+    )
+)
+def test_no_file_gives_a_figure_that_is_no_number(rows):
+    found = winrate(
+        judgment(
+            id=i, language=lang, preference=p, error=None if p is not None else "?", model_length=n, model=m, judge=j
+        )
+        for i, lang, p, n, m, j in rows
+    )
+    json.dumps(found, allow_nan=False)
+    if found["win_rate"] is not None:
+        assert 0 <= found["win_rate"] <= 100
+        assert (found["win_rate_low"] is None) == (found["prompts"] == 1)

@@ -8,6 +8,7 @@ a folder that a fake training wrote; options follow a question mark, ``fake-poli
     length    share of completions that are cut off at their length (0.1)
     stray     share of completions in another language (0.05)
     unclosed  share of translations without their closing tag (0.05)
+    judges    1: a judge's question is answered with a verdict, the same for two answers in either order (0)
     sleep     seconds that each request, answer or training step takes (0)
 
 What a fake gives depends on the name, the options but for ``sleep``, and the request; on nothing else.
@@ -45,7 +46,7 @@ from polypref.backends.reward_training import RewardRow, RewardTrainOptions
 from polypref.backends.training import TrainOptions
 from polypref.errors import InputError, ModelError, did_you_mean
 
-OPTIONS = {"version": 0.0, "errors": 0.0, "length": 0.1, "stray": 0.05, "unclosed": 0.05, "sleep": 0.0}
+OPTIONS = {"version": 0.0, "errors": 0.0, "length": 0.1, "stray": 0.05, "unclosed": 0.05, "judges": 0.0, "sleep": 0.0}
 WORDS = {
     "en": ["the", "river", "runs", "to", "sea", "and", "some", "birds", "follow", "it", "home"],
     "es": ["el", "río", "corre", "al", "mar", "y", "unos", "pájaros", "lo", "siguen", "a", "casa"],
@@ -57,6 +58,7 @@ WORDS = {
 OTHER_WORDS = ["la", "mi", "tu", "sa", "re", "ko", "ni", "ve", "do", "shi"]
 MODEL_TYPE = "polypref-fake"
 _TO_TRANSLATE = re.compile(r".*<sentence>(.*)</sentence>", re.DOTALL)
+_JUDGED = re.compile(r"<answer (?:([AB]) )?(\w+)>\n(.*?)\n</answer (?:\1 )?\2>", re.DOTALL)
 _MARKER = re.compile(r"\[([A-Za-z]{2,3}(?:-[A-Za-z0-9]{2,8})*)\]")
 
 
@@ -139,6 +141,8 @@ class FakeGenerator(_FakeModel):
             noise = _digest(noise.hex(), sampling.seed, request.id, k)
         if _share(noise.hex(), "error") < self.options["errors"]:
             return Completion(text="", finish_reason=None, error="the fake model was asked to fail")
+        if self.options["judges"] and (verdict := self._verdict(str(request.messages[-1]["content"]))):
+            return Completion(verdict)
         lang = _language(request)
         asked = _TO_TRANSLATE.search(str(request.messages[-1]["content"]))
         if asked:
@@ -156,6 +160,13 @@ class FakeGenerator(_FakeModel):
             finish_reason="length" if len(words) < length else "stop",
             thinking=f"[en] what would {noise.hex()[:4]} say" if self.thinks else None,
         )
+
+    def _verdict(self, question: str) -> str | None:
+        """The better of two answers, or a number from 1 to 10, by a hash of the answers alone."""
+        worth = {letter or "": _share(self.fingerprint, text) for letter, _, text in _JUDGED.findall(question)}
+        if worth.keys() == {"A", "B"}:
+            return f"[[{max(worth, key=lambda letter: worth[letter])}]]" if len(set(worth.values())) > 1 else "[[C]]"
+        return f"[[{1 + int(10 * worth[''])}]]" if worth.keys() == {""} else None
 
     def _translation(self, text: str, lang: str, prefill: str, noise: str) -> Completion:
         """The text word by word, its marker that of ``lang``, as a model that was asked for tags answers."""

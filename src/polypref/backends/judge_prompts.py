@@ -7,11 +7,13 @@ the judge's instructions. It is the same for both orders of two answers, which t
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
 import re
 import string
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +25,17 @@ from polypref.records import Message
 
 Kind = Literal["number", "pair"]
 FOLDER = Path(__file__).with_name("judge_templates")
-DEFAULTS: dict[Kind, str] = {"number": "number-1", "pair": "pair-1"}
-"""A changed prompt is a new file with a higher number, so that a name means the same text for ever."""
+DEFAULTS: dict[str, str] = {"number": "number-1", "pair": "pair-1", "token": "pair-token-1"}
+"""By what is asked for: a number, a comparison in words, a comparison in one token.
+
+A changed prompt is a new file with a higher number, so that a name means the same text for ever.
+"""
 ANSWERS: dict[Kind, dict[str, str]] = {
     "number": {"answer": "answer"},
     "pair": {"first": "answer A", "second": "answer B"},
 }
 """Field of an answer → what its marks call it."""
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool"})
 TOLD: dict[Kind, frozenset[str]] = {
     "number": frozenset({"language", "code", "lowest", "highest"}),
     "pair": frozenset({"language", "code"}),
@@ -38,9 +44,12 @@ TOLD: dict[Kind, frozenset[str]] = {
 # How the templates of common families write their control tokens. A tokenizer reads one in running text as the token
 # itself: an answer could end the user's turn with it and speak as the judge.
 _CONTROL = re.compile(
-    r"<(?=[|｜])|<(?=/?(?:s|bos|eos|pad|unk|think|start_of_turn|end_of_turn)>)|<(?=<?/?SYS>>)|\[(?=/?INST\])",
-    re.IGNORECASE,
+    r"<(?=(?i:[|｜]|/?[\w-]+[|｜]>|<?/?SYS>>"
+    r"|/?(?:s|bos|eos|pad|unk|sep|cls|mask|sop|eop|eod|think|start_of_turn|end_of_turn|start_of_image)>))"
+    r"|\[(?=(?i:\||g?MASK\]|IMG_BREAK\]|IMG_END\]"
+    r"|/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|TOOL_CONTENT|THINK|ARGS|CALL_ID|IMG)\]))"
 )
+_LETTERS = re.compile(r"\bA\b.*\bB\b", re.DOTALL)
 _ZERO_WIDTH_SPACE = "\u200b"
 
 
@@ -52,6 +61,11 @@ class JudgePrompt:
     name: str
     template: str
 
+    @property
+    def bracketed(self) -> bool:
+        """Whether the verdict is asked for in double square brackets, else as the first token."""
+        return "[[" in self.template
+
     def filled(self, messages: Sequence[Message], lang: str, answers: Mapping[str, str], **told: str) -> str:
         """The whole text for a judge.
 
@@ -59,9 +73,9 @@ class JudgePrompt:
             answers: by the fields of ``ANSWERS``.
             told: what else the prompt names (``lowest`` and ``highest`` of a scale).
         """
-        turns = [(str(message["role"]), _harmless(str(message["content"]))) for message in messages]
+        turns = [(_role(str(message["role"])), _harmless(str(message["content"]))) for message in messages]
         texts = {field: _harmless(text) for field, text in answers.items()}
-        code = fence_code([*(part for turn in turns for part in turn), *texts.values()])
+        code = fence_code((*(part for turn in turns for part in turn), *texts.values()))
         names = ANSWERS[self.kind]
         return self.template.format(
             conversation="\n\n".join(_fenced(role, text, code) for role, text in turns),
@@ -109,9 +123,10 @@ def _check(kind: Kind, name: str, template: str) -> None:
             f"judge prompt {name!r} has {what}; it may hold {_shown(sorted(required | TOLD[kind]))}, "
             "and {{ for a brace"
         )
-    if "[[" not in template:
-        verdict = "[[A]], [[B]] or [[C]]" if kind == "pair" else "[[number]]"
-        raise RecipeError(f"judge prompt {name!r} must ask for the verdict as {verdict} on the last line")
+    if "[[" not in template and not (kind == "pair" and _LETTERS.search(template)):
+        verdict = "[[A]], [[B]] or [[C]] on the last line, or as A or B alone"
+        verdict = verdict if kind == "pair" else "[[number]] on the last line"
+        raise RecipeError(f"judge prompt {name!r} must ask for the verdict as {verdict}")
 
 
 def _shown(fields: Sequence[str]) -> str:
@@ -121,18 +136,38 @@ def _shown(fields: Sequence[str]) -> str:
 def fence_code(texts: Sequence[str]) -> str:
     """A code that stands in none of the texts, whatever their order: the first of a row of hashes of them all.
 
-    32 bits: nobody meets one by chance, and one that was met on purpose is passed over.
+    32 bits: nobody meets one by chance, and one that was met on purpose is passed over, however it is spelled: in
+    capitals, in full-width digits, or with characters between that nobody sees.
     """
-    seed = json.dumps(sorted(texts))
-    folded = [text.casefold() for text in texts]
+    return _code(tuple(sorted(texts)))
+
+
+@functools.lru_cache(maxsize=8)
+def _code(texts: tuple[str, ...]) -> str:
+    """Kept for a moment: the two orders of a comparison have the same."""
+    seed = json.dumps(texts)
+    plain = [_plain(text) for text in texts]
     codes = (hashlib.sha256(f"{number}\0{seed}".encode()).hexdigest()[:8] for number in itertools.count())
-    return next(code for code in codes if not any(code in text for text in folded))
+    return next(code for code in codes if not any(code in text for text in plain))
+
+
+def _plain(text: str) -> str:
+    """What is left of ``text`` for a reader who looks for hexadecimal digits."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text).encode("ascii", "ignore").decode()
+    return text.casefold()
+
+
+def _role(role: str) -> str:
+    """What the marks of a turn call it; a role of somebody's own could pass for an answer."""
+    return role if role in ROLES else "turn"
 
 
 def _fenced(name: str, text: str, code: str) -> str:
     return f"<{name} {code}>\n{text}\n</{name} {code}>"
 
 
+@functools.lru_cache(maxsize=32)
 def _harmless(text: str) -> str:
     """``text`` with a zero-width space in what a chat template would read as a control token."""
     return _CONTROL.sub(lambda opening: opening[0] + _ZERO_WIDTH_SPACE, text)

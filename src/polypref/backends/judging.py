@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, TypeVar
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from polypref.backends.base import Options, ScorerSpec
-from polypref.backends.judge_prompts import Kind, judge_prompt
+from polypref.backends.judge_prompts import DEFAULTS, JudgePrompt, Kind, judge_prompt
 from polypref.errors import RecipeError
 
 Settings = TypeVar("Settings", bound=Options)
@@ -59,7 +59,6 @@ class _JudgeSettings(Options):
         None, description="a name of polypref's judge prompts or a text file; the kind's own when left out"
     )
     temperature: float | None = Field(0.0, ge=0, description="0 is greedy; null is not sent to a server")
-    max_tokens: int = Field(1024, gt=0, description="tokens of what the judge says; a verdict that is cut is none")
 
     @field_validator("prompt")
     @classmethod
@@ -75,6 +74,7 @@ class NumberSettings(_JudgeSettings):
     """A judge that gives one answer a number."""
 
     KIND = "number"
+    max_tokens: int = Field(1024, gt=0, description="tokens of what the judge says; a verdict that is cut is none")
     scale: tuple[float, float] = Field((1.0, 10.0), description="the lowest and the highest number it may give")
     samples: int = Field(1, gt=0, description="numbers that are asked for; their mean counts")
 
@@ -93,6 +93,41 @@ class NumberSettings(_JudgeSettings):
 
 
 class PairSettings(_JudgeSettings):
-    """A judge that says which of two answers is better."""
+    """A judge that says which of two answers is better, in words or by its first token."""
 
     KIND = "pair"
+    read: Literal["auto", "verdict", "logprobs"] = Field(
+        "auto",
+        description="verdict: in words, then [[A]], [[B]] or [[C]] on the last line; logprobs: p(A) / (p(A) + p(B)) of "
+        "the first token; auto: as the prompt asks, where polypref's asks for one token, whose log-probabilities are "
+        "read where there are any and else its text",
+    )
+    top_logprobs: int = Field(5, ge=2, le=20, description="log-probabilities that are asked for; some servers give 5")
+    max_tokens: int | None = Field(
+        None, gt=0, description="tokens of what the judge says; 1024 for a verdict in words, 8 where a token is read"
+    )
+
+    @property
+    def asked(self) -> JudgePrompt:
+        """The prompt that is asked."""
+        return judge_prompt("pair", self.prompt or DEFAULTS["pair" if self.read == "verdict" else "token"])
+
+    @property
+    def by_token(self) -> bool:
+        """Whether the first token is read, and not the last line."""
+        return not self.asked.bracketed
+
+    @property
+    def tokens(self) -> int:
+        """The most tokens that the judge may say."""
+        return self.max_tokens or (8 if self.by_token else 1024)
+
+    @model_validator(mode="after")
+    def _is_read_as_it_is_asked(self) -> PairSettings:
+        if self.read == "verdict" and self.by_token:
+            raise ValueError(f"read is verdict, but prompt {self.prompt!r} asks for no [[A]]; say logprobs or auto")
+        if self.read == "logprobs" and not self.by_token:
+            raise ValueError(
+                f"read is logprobs, but prompt {self.prompt!r} asks for [[A]] in the end; say verdict or auto"
+            )
+        return self

@@ -7,18 +7,23 @@ are the same in every language. What is left undecided, too short or too close, 
 
 from __future__ import annotations
 
-import re
-import string
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache, cached_property, lru_cache
-from itertools import islice
+from functools import cache, cached_property
+from itertools import accumulate
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from polypref import languages as names
 from polypref.backends.base import Identified
+from polypref.backends.running_text import (
+    MANY_LINES,
+    alphabet_of,
+    alphabets,
+    beyond,
+    main_alphabet,
+    running_words,
+    script_of,
+)
 
 if TYPE_CHECKING:
     from lingua import ConfidenceValue, LanguageDetector
@@ -43,41 +48,8 @@ KIN: Final = ("bs hr sr", "nb nn", "id ms", "xh zu")
 
 MACROLANGUAGES: Final[Mapping[str, str]] = MappingProxyType({"no": "nb", "fil": "tl", "sh": "hr", "arb": "ar"})
 
-_NOT_RUNNING_TEXT = re.compile(
-    r"```.*?(?:```|\Z)"  # fenced code
-    r"|`[^`\n]*`"
-    r"|\$\$.*?\$\$|\\\(.*?\\\)|\\\[.*?\\\]"  # formulas
-    r"|<[^<>\n]{1,200}>"
-    r"|\b(?:https?://|www\.)\S+|\S+@\S+\.\w+"
-    r"|(?<!\w)[#@]\w+"
-    r"|^[^\n]*(?:[{}\\=]|;[ \t]*$|\w\([^)\n]*\)[:;]?[ \t]*$)[^\n]*$",  # a line of code outside a fence
-    re.DOTALL | re.MULTILINE,
-)
-
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
-_UNSPACED_BORDER = re.compile(rf"(?<=[{_UNSPACED}])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?=[{_UNSPACED}])")
-"""Where a script without spaces between words (Thai, Lao, Burmese, Khmer, Kana, Han) meets a foreign word."""
-
-_SCRIPTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        "Arab": ("ARABIC",), "Armn": ("ARMENIAN",), "Beng": ("BENGALI",), "Cher": ("CHEROKEE",), "Cyrl": ("CYRILLIC",),
-        "Deva": ("DEVANAGARI",), "Ethi": ("ETHIOPIC",), "Geor": ("GEORGIAN",), "Grek": ("GREEK",),
-        "Gujr": ("GUJARATI",), "Guru": ("GURMUKHI",), "Hans": ("CJK",), "Hant": ("CJK",), "Hebr": ("HEBREW",),
-        "Jpan": ("CJK", "HIRAGANA", "KATAKANA"), "Khmr": ("KHMER",), "Knda": ("KANNADA",), "Kore": ("HANGUL", "CJK"),
-        "Laoo": ("LAO",), "Latn": ("LATIN",), "Mlym": ("MALAYALAM",), "Mong": ("MONGOLIAN",), "Mymr": ("MYANMAR",),
-        "Nkoo": ("NKO",), "Olck": ("OL",), "Orya": ("ORIYA",), "Sinh": ("SINHALA",), "Syrc": ("SYRIAC",),
-        "Taml": ("TAMIL",), "Telu": ("TELUGU",), "Tfng": ("TIFINAGH",), "Thaa": ("THAANA",), "Thai": ("THAI",),
-        "Tibt": ("TIBETAN",), "Vaii": ("VAI",), "Yiii": ("YI",),
-    }
-)  # fmt: skip
-"""ISO 15924 script: how Unicode begins the names of its letters."""
-
-_LETTERS_FOR_SCRIPT: Final = 400
-
 _REMEMBERED: Final = 500_000
 """Texts whose language is remembered, by hash: some 100 bytes each."""
-
-_PUNCTUATION: Final = string.punctuation + "«»„“”‚‘’‹›¿¡…–—·•、。，！？：；「」『』（）।॥،؛؟"
 
 
 class LinguaIdentifier:
@@ -105,7 +77,10 @@ class LinguaIdentifier:
         self.by_script = frozenset(tag for tag in self.languages if _code(tag) not in known)
         self._run = {_code(tag): _language(tag) for tag in self.languages if _code(tag) in known}
         self._codes = tuple(sorted(_company(self._run) & known))
-        self._covered = frozenset(_alphabets(self._codes))
+        self._covered = alphabets(self._codes)
+        # Where one language alone is written in an alphabet, its letters say what lingua would.
+        owners = Counter(alphabet for code in self._codes for alphabet in alphabets([code]))
+        self._alone = {a: tag for code, tag in self._run.items() for a in alphabets([code]) if owners[a] == 1}
         self._margin, self._letters, self._characters = margin, letters, characters
         self._told: dict[int, Identified] = {}
         settings = f"{','.join(self._codes)}|{','.join(sorted(self.by_script))}|{margin}|{letters}|{characters}"
@@ -134,8 +109,10 @@ class LinguaIdentifier:
         return found
 
     def _identify(self, texts: Sequence[str]) -> list[Identified]:
-        words = [running_words(text[: self._characters]) for text in texts]
-        found = [self._by_script(w) for w in words]
+        read = [text[: self._characters] for text in texts]
+        found = [self._by_own_script(text) for text in read]
+        words = [running_words(text) if told is None else [] for text, told in zip(read, found, strict=True)]
+        found = [told or self._by_script(w) for told, w in zip(found, words, strict=True)]
         left = [i for i, judged in enumerate(found) if judged is None]
         if left and self._detector is not None:
             running = [" ".join(words[i]) for i in left]
@@ -145,20 +122,28 @@ class LinguaIdentifier:
                 found[i] = self._by_confidence(values)
         return [judged or UNDETERMINED for judged in found]
 
+    def _by_own_script(self, text: str) -> Identified | None:
+        """The language of a text in one alphabet, which no other language has; its first lines are enough."""
+        alphabet = next((alphabet_of(letter) for letter in text if letter.isalpha()), "")
+        tag = self._alone.get(alphabet)
+        if tag is None or any(mark in text for mark in MANY_LINES) or beyond(alphabet).search(text):
+            return None
+        letters = accumulate(_weight(running_words(line)) for line in text.split("\n"))
+        return Identified(tag, 1.0, "script") if any(n >= self._letters for n in letters) else UNDETERMINED
+
     def _by_script(self, words: Sequence[str]) -> Identified | None:
         """What the script or the shortness of a text already settles; None where lingua must tell."""
-        weight = sum(len(word) * (1 if word[0].lower() != word[0].upper() else 3) for word in words)
-        if weight < self._letters:
+        if _weight(words) < self._letters:
             return UNDETERMINED
-        alphabet, share = _alphabet(words)
+        alphabet, share = main_alphabet(words)
         if alphabet is None or alphabet in self._covered:
             return Identified(self._run[self._codes[0]], share, "script") if len(self._codes) == 1 else None
         if share < (1 + self._margin) / 2:
             return UNDETERMINED
-        tags = [tag for tag in self.by_script if alphabet in _alphabets([tag])]
+        tags = [tag for tag in self.by_script if alphabet in alphabets([tag])]
         if len(tags) > 1:
             return UNDETERMINED
-        script = next((s for s, alphabets in _SCRIPTS.items() if alphabet in alphabets), "Zyyy")
+        script = script_of(alphabet)
         return Identified(_language(tags[0]) if tags else f"und-{script}", share, "script")
 
     def _by_confidence(self, values: Sequence[ConfidenceValue]) -> Identified:
@@ -169,7 +154,7 @@ class LinguaIdentifier:
         rivals = [value for code, value in others if code not in _kin(first) or code in kin[1:]]
         # Rounded, since lingua adds up in no fixed order.
         lead = round(confidence - max(rivals, default=0.0), 9)
-        decoy = not kin and _alphabets([first]) & _alphabets(self.by_script)
+        decoy = not kin and alphabets([first]) & alphabets(self.by_script)
         if lead < self._margin or decoy:
             return Identified(None, lead, "lingua")
         return Identified(self._run[kin[0]] if kin else first, lead, "lingua")
@@ -178,14 +163,9 @@ class LinguaIdentifier:
 UNDETERMINED: Final = Identified(None, 0.0, "lingua")
 
 
-def running_words(text: str) -> list[str]:
-    """The words of a text that tell its language: no code, formulas, links, markup, numbers or capitalised words.
-
-    >>> running_words("Paris ist die Hauptstadt von Frankreich, siehe https://example.org.")
-    ['ist', 'die', 'von', 'siehe']
-    """
-    words = (token.strip(_PUNCTUATION) for token in _UNSPACED_BORDER.sub(" ", _NOT_RUNNING_TEXT.sub(" ", text)).split())
-    return [w for w in words if w and w[0].isalpha() and w == w.lower() and not any(map(str.isdigit, w))]
+def _weight(words: Sequence[str]) -> int:
+    """The letters of words, those of a script without case threefold."""
+    return sum(len(word) * (1 if word[0].lower() != word[0].upper() else 3) for word in words)
 
 
 @cache
@@ -211,22 +191,3 @@ def _kin(code: str) -> list[str]:
 def _company(codes: Iterable[str]) -> frozenset[str]:
     """The codes with those that they are mistaken for."""
     return frozenset(other for code in codes for other in (code, *_kin(code), *NEIGHBOURS.get(code, "").split()))
-
-
-def _alphabets(tags: Iterable[str]) -> frozenset[str]:
-    return frozenset(alphabet for tag in tags for alphabet in _SCRIPTS.get(names.script(tag), ()))
-
-
-@lru_cache(maxsize=20_000)
-def _alphabet_of(letter: str) -> str:
-    return unicodedata.name(letter, "").partition(" ")[0]
-
-
-def _alphabet(words: Sequence[str]) -> tuple[str | None, float]:
-    """The alphabet of most letters, as Unicode names it, and its share of them."""
-    letters = islice((letter for word in words for letter in word if letter.isalpha()), _LETTERS_FOR_SCRIPT)
-    counts = Counter(map(_alphabet_of, letters))
-    if not counts:
-        return None, 0.0
-    alphabet, count = counts.most_common(1)[0]
-    return alphabet, count / counts.total()

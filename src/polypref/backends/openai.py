@@ -11,16 +11,19 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+import urllib.request
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+import aiohttp
 import anyio
 import anyio.from_thread
-import httpx
 import stamina
 from pydantic import SecretStr
+from yarl import URL
 
+from polypref.backends.asking import Heard
 from polypref.backends.base import Completion, ModelSpec, Request, Sampling
 from polypref.backends.openai_wire import Failed, Refused, read_answer, request_body
 from polypref.errors import InternalError, ModelError
@@ -46,7 +49,7 @@ class Waits:
 class _Call:
     """What the requests of one ``generate`` share; ``reached`` once any of them met a server."""
 
-    client: httpx.AsyncClient
+    session: aiohttp.ClientSession
     key: SecretStr
     reached: bool = False
 
@@ -59,6 +62,8 @@ class OpenAIGenerator:
 
     Seeds are best effort: a call carries the seed of (``Sampling.seed``, request id, number of the call for that
     request), and whether equal seeds give equal answers is the server's affair (batching alone can change them).
+
+    Log-probabilities are asked for where a request wants them. A server that refuses the field is asked again without.
 
     ``fingerprint`` says what stands in the spec and asks the server nothing, so that finished work stays valid once
     the server is gone; set ``revision`` to tell apart the models that one name stands for over time.
@@ -73,14 +78,15 @@ class OpenAIGenerator:
                 f"adapter {spec.adapter!r} cannot be loaded through a server; start the server with it "
                 "and put the name under which it is served into path"
             )
-        url = base_url(spec.url)
+        url = self._url = base_url(spec.url)
+        self._endpoint = url.joinpath("chat/completions")
         try:
             kwargs = json.dumps(spec.chat_template_kwargs, sort_keys=True, allow_nan=False)
         except (TypeError, ValueError) as problem:
             raise ModelError(f"chat_template_kwargs cannot be written as JSON ({problem}); mend them") from None
         self.spec = spec.model_copy(update={"url": str(url)})
         self._waits = waits
-        self._one_at_a_time = False
+        self._one_at_a_time, self._tells_logprobs = False, True
         identity = json.dumps([str(url), spec.path, spec.revision, kwargs])
         digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
         self.fingerprint = f"openai:{url.host}:{spec.path}:{digest}"
@@ -93,48 +99,50 @@ class OpenAIGenerator:
         Raises:
             ModelError: no server answers, or it would refuse every request.
         """
-        if not requests:
-            return []
+        done: dict[int, list[Completion]] = {}
+        if requests:
+            self.stream(requests, sampling, done.__setitem__)
+        return [done[index] for index in range(len(requests))]
+
+    def stream(self, requests: Iterable[Request], sampling: Sampling, each: Heard) -> None:
+        """The same, told as it comes: ``each(index, completions)`` as soon as a request is answered or has failed for
+        good, never two at once. A request is taken when one of the ``concurrency`` is free for it."""
         key = api_key(self.spec.api_key_env)
         with anyio.from_thread.start_blocking_portal() as portal:
-            return portal.call(self._generate, requests, sampling, key)
+            portal.call(self._stream, requests, sampling, key, each)
 
-    async def _generate(
-        self, requests: Sequence[Request], sampling: Sampling, key: SecretStr
-    ) -> list[list[Completion]]:
-        results: list[list[Completion]] = [[] for _ in requests]
+    async def _stream(self, requests: Iterable[Request], sampling: Sampling, key: SecretStr, each: Heard) -> None:
+        waiting = iter(enumerate(requests))
         mistakes: list[Exception] = []
-        slots = anyio.CapacityLimiter(self.spec.concurrency)
 
-        async def complete(index: int) -> None:
-            async with slots:
-                try:
-                    results[index] = await self._complete(call, requests[index], sampling)
-                except Exception as mistake:  # kept aside: a task group would wrap it into a group
-                    mistakes.append(mistake)
-                    group.cancel_scope.cancel()
+        async def work() -> None:
+            try:
+                for index, request in waiting:
+                    each(index, await self._complete(call, request, sampling))
+            except Exception as mistake:  # kept aside: a task group would wrap it into a group
+                mistakes.append(mistake)
+                group.cancel_scope.cancel()
 
-        async with self._client(key) as client:
-            call = _Call(client, key)
+        async with self._session(key) as session:
+            call = _Call(session, key)
             async with anyio.create_task_group() as group:
-                for index in range(len(requests)):
-                    group.start_soon(complete, index)
+                for _ in range(self.spec.concurrency):
+                    group.start_soon(work)
         if mistakes:
             raise mistakes[0]
-        return results
 
-    def _client(self, key: SecretStr) -> httpx.AsyncClient:
-        many = self.spec.concurrency
-        return httpx.AsyncClient(
+    def _session(self, key: SecretStr) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
             headers={
                 "Authorization": f"Bearer {key.get_secret_value() or 'none'}",
                 "Content-Type": "application/json",
             },
-            # Well below the whole request's, so that a connection that is never made is told from a slow answer.
-            timeout=httpx.Timeout(None, connect=min(30.0, self.spec.timeout / 2)),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=many),
-            # A proxy named in the environment cannot reach what listens on this machine.
-            trust_env=httpx.URL(str(self.spec.url)).host not in LOOPBACK,
+            connector=aiohttp.TCPConnector(limit=0),  # as many as there are workers
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # A connection gets well below the whole request's time, so that one that is never made is told from a slow
+            # answer.
+            timeout=aiohttp.ClientTimeout(total=self.spec.timeout, sock_connect=min(30.0, self.spec.timeout / 2)),
+            proxy=proxy_for(self._url),
         )
 
     async def _complete(self, call: _Call, request: Request, sampling: Sampling) -> list[Completion]:
@@ -144,9 +152,14 @@ class OpenAIGenerator:
         single, asked = self._one_at_a_time, 0
         while (missing := sampling.n - len(done)) > 0:
             n = 1 if single else missing
+            if not self._tells_logprobs:
+                request = replace(request, top_logprobs=0)
             try:
                 done += (await self._ask(call, request_body(self.spec, request, sampling, n, asked)))[:missing]
             except Refused as refused:
+                if request.top_logprobs and refused.logprobs:
+                    self._tells_logprobs = False
+                    continue
                 if n > 1 and refused.may_be_n:
                     single = True
                     continue
@@ -157,8 +170,16 @@ class OpenAIGenerator:
         return done
 
     async def _ask(self, call: _Call, body: dict[str, Any]) -> list[Completion]:
-        """The answer to one body, tried up to ``attempts`` times; ``Refused`` when all are spent."""
-        waits, tries = self._waits, 0
+        """The answer to one body, tried up to ``attempts`` times; ``Refused`` when all are spent.
+
+        The first try is made before stamina is called: what that sets up for each request costs the machine a third of
+        the request itself, and most need one try.
+        """
+        try:
+            return await self._post(call, body)
+        except Failed as failed:
+            first = failed
+        waits, tries = self._waits, 1
         try:
             async for attempt in stamina.retry_context(
                 on=self._retry,
@@ -170,6 +191,8 @@ class OpenAIGenerator:
             ):
                 with attempt:
                     tries = attempt.num
+                    if tries == 1:
+                        raise first
                     return await self._post(call, body)
         except Failed as failed:
             if failed.unreachable and not call.reached:
@@ -186,22 +209,20 @@ class OpenAIGenerator:
 
     async def _post(self, call: _Call, body: dict[str, Any]) -> list[Completion]:
         try:
-            with anyio.fail_after(self.spec.timeout):
-                response = await call.client.post(f"{self.spec.url}/chat/completions", content=json.dumps(body))
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as problem:
+            async with call.session.post(self._endpoint, data=json.dumps(body), allow_redirects=False) as response:
+                content = await response.read()
+        except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.ConnectionTimeoutError) as problem:
             why = " ".join(str(problem).split()) or "the connection timed out"
             raise Failed(f"no connection: {why}", unreachable=True) from None
-        except (TimeoutError, httpx.HTTPError) as problem:
+        except (TimeoutError, aiohttp.ClientError) as problem:
             call.reached = True
             slow = isinstance(problem, TimeoutError)
             raise Failed(f"no answer within {self.spec.timeout:g} s" if slow else "the connection broke off") from None
         call.reached = True
-        return read_answer(
-            response.status_code, response.headers, response.content, asked=body, spec=self.spec, key=call.key
-        )
+        return read_answer(response.status, response.headers, content, asked=body, spec=self.spec, key=call.key)
 
 
-def base_url(url: str | None) -> httpx.URL:
+def base_url(url: str | None) -> URL:
     """The server's base URL without a slash at its end; ``/v1`` is added to a bare host and to nothing else.
 
     Raises:
@@ -211,10 +232,11 @@ def base_url(url: str | None) -> httpx.URL:
     if not url or not url.strip():
         raise ModelError(f"a model on a server needs url; {fix}")
     try:
-        parsed = httpx.URL(url.strip().rstrip("/"))
-    except httpx.InvalidURL:
+        parsed = URL(url.strip().rstrip("/"))
+        held = parsed.user or parsed.password or parsed.query_string or parsed.fragment
+    except ValueError:
         raise ModelError(f"the model's url is not a URL; {fix}") from None
-    if parsed.userinfo or parsed.query or parsed.fragment:
+    if held:
         raise ModelError(
             f"the model's url holds a user, a query or a fragment; {fix}, "
             "and put the key into the environment variable that api_key_env names"
@@ -223,7 +245,25 @@ def base_url(url: str | None) -> httpx.URL:
         raise ModelError(f"url {url!r} names no http server; {fix}")
     if parsed.path.endswith("/completions"):
         raise ModelError(f"url {url!r} is an endpoint; {fix}")
-    return parsed.copy_with(path="/v1") if parsed.path in ("", "/") else parsed
+    return parsed.with_path("/v1") if parsed.path in ("", "/") else parsed
+
+
+def proxy_for(url: URL) -> str | None:
+    """The environment's proxy for a server, none for what listens on this machine, which no proxy could reach.
+
+    Raises:
+        ModelError: it is no http proxy.
+    """
+    host = url.host or ""
+    if host in LOOPBACK or urllib.request.proxy_bypass(host):
+        return None
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    if proxy is not None and not proxy.startswith(("http://", "https://")):
+        raise ModelError(
+            f"the environment names a proxy for {host} that is no http:// proxy; set one, or put {host} into NO_PROXY"
+        )
+    return proxy
 
 
 def api_key(variable: str) -> SecretStr:

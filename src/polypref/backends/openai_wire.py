@@ -11,13 +11,14 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from pydantic import SecretStr
 
-from polypref.backends.base import Completion, ModelSpec, Request, Sampling
+from polypref.backends.base import Completion, ModelSpec, Request, Sampling, Usage
 from polypref.backends.thinking import split_thinking
 from polypref.errors import ModelError
 
@@ -47,11 +48,11 @@ class Failed(Exception):
 
 class Refused(Exception):
     """The request gets no answer however often it is sent as it is. ``too_long``: its prompt is; ``may_be_n``: the
-    server found fault with a field, which may be ``n``."""
+    server found fault with a field, which may be ``n``; ``logprobs``: it named those."""
 
-    def __init__(self, reason: str, too_long: bool = False, may_be_n: bool = False) -> None:
+    def __init__(self, reason: str, too_long: bool = False, may_be_n: bool = False, logprobs: bool = False) -> None:
         super().__init__(reason)
-        self.reason, self.too_long, self.may_be_n = reason, too_long, may_be_n
+        self.reason, self.too_long, self.may_be_n, self.logprobs = reason, too_long, may_be_n, logprobs
 
 
 def sample_seed(seed: int, request_id: str, round: int) -> int:
@@ -73,6 +74,8 @@ def request_body(spec: ModelSpec, request: Request, sampling: Sampling, n: int, 
             body[name] = value
     if n > 1:
         body["n"] = n
+    if request.top_logprobs:
+        body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if request.prefill:
@@ -135,7 +138,8 @@ def read_answer(
             f"max_tokens {asked['max_tokens']} leaves no room for a prompt in model {spec.path!r}, "
             f"whose window is {window[1]} tokens; lower max_tokens"
         )
-    raise Refused(f"server answered {said}", too_long, may_be_n=status in (400, 422) and not too_long)
+    fault = status in (400, 422) and not too_long
+    raise Refused(f"server answered {said}", too_long, fault, logprobs=fault and "logprob" in message.lower())
 
 
 def read_completions(content: bytes, stop: Sequence[str] = ()) -> list[Completion]:
@@ -154,7 +158,35 @@ def read_completions(content: bytes, stop: Sequence[str] = ()) -> list[Completio
     choices = answer.get("choices") if isinstance(answer, dict) else None
     if not isinstance(choices, list) or not choices:
         raise Failed("the server's answer is no chat completion")
-    return [_completion(choice, stop) for choice in choices]
+    completions = [_completion(choice, stop) for choice in choices]
+    completions[0] = replace(completions[0], usage=_usage(answer.get("usage")))
+    return completions
+
+
+def _usage(told: Any) -> Usage | None:
+    """The tokens of one call, however many choices it gave; None where the server counts none."""
+    if not isinstance(told, dict):
+        return None
+    asked, answered = told.get("prompt_tokens"), told.get("completion_tokens")
+    if type(asked) is not int or type(answered) is not int or min(asked, answered) < 0:
+        return None
+    return Usage(asked, answered)
+
+
+def _first_token(choice: dict[str, Any]) -> dict[str, float] | None:
+    """Token → log-probability of what could stand in the first place, the one that does among it.
+
+    ``logprobs: {content: [{token, logprob, top_logprobs: [{token, logprob}, …]}, …]}``, as OpenAI, vLLM, SGLang,
+    llama.cpp and text-generation-inference give it; anything else is none.
+    """
+    try:
+        place = choice["logprobs"]["content"][0]
+        found = [*(place.get("top_logprobs") or ()), place]
+        told = {one["token"]: float(one["logprob"]) for one in found}
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
+        return None
+    good = all(isinstance(token, str) and logprob < 0.01 for token, logprob in told.items())
+    return {_storable(token): min(logprob, 0.0) for token, logprob in told.items()} if good else None
 
 
 def _completion(choice: Any, stop: Sequence[str]) -> Completion:
@@ -179,6 +211,7 @@ def _completion(choice: Any, stop: Sequence[str]) -> Completion:
         _storable(text),
         finish_reason=finish_reason,
         thinking=None if thinking is None else _storable(thinking),
+        first_token=_first_token(choice),
     )
 
 

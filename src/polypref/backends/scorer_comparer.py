@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from polypref.backends.base import Comparison, Judged, Scorer, Verdict
+from polypref.backends.base import Comparison, Each, Judged, Recall, Scorer, Verdict
 
 
 class ScorerComparer:
@@ -14,10 +14,19 @@ class ScorerComparer:
         self._scorer = scorer
         self.fingerprint: str = f"higher:{scorer.fingerprint}"
 
-    def compare(self, comparisons: Sequence[Comparison]) -> list[Verdict]:
-        """One verdict per comparison, in order; equal scores are a tie. None where an answer got no score."""
+    def compare(
+        self, comparisons: Sequence[Comparison], recall: Recall | None = None, each: Each | None = None
+    ) -> list[Verdict]:
+        """One verdict per comparison, in order; equal scores are a tie. None where an answer got no score.
+
+        Scores are computed at once and not kept in ``recall``; ``each`` is told when all of them are there.
+        """
         scores = self._scorer.score([answer for comparison in comparisons for answer in _answers(comparison)])
-        return [_verdict(scores[i], scores[i + 1]) for i in range(0, len(scores), 2)]
+        verdicts = [_verdict(scores[i], scores[i + 1]) for i in range(0, len(scores), 2)]
+        if each is not None:
+            for index, verdict in enumerate(verdicts):
+                each(index, verdict)
+        return verdicts
 
 
 def _answers(comparison: Comparison) -> list[Judged]:
@@ -32,4 +41,5 @@ def _verdict(first: float | None, second: float | None) -> Verdict:
     if first is None or second is None:
         unscored = [name for name, score in (("first", first), ("second", second)) if score is None]
         return Verdict(None, error=f"no score for the {' and the '.join(unscored)} answer")
-    return Verdict((first > second) + 0.5 * (first == second), flipped=False)
+    preference = (first > second) + 0.5 * (first == second)
+    return Verdict(preference, flipped=False, orders=(preference, preference))

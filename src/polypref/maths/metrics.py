@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from scipy import special
@@ -70,13 +71,25 @@ def length_agreement(scores: Sequence[float], lengths: Sequence[float]) -> float
 # --- win rates -----------------------------------------------------------------------------------------------------
 
 
+Fallback = Literal["raw", "no_length", "ridge"]
+
+
 @dataclass(frozen=True, slots=True)
 class WinRate:
-    """Shares of 1. ``weights`` are those of the length-controlled model: length, difficulty (if any), intercept."""
+    """Shares of 1. ``weights`` are those of the length-controlled model: length, difficulty (if any), intercept.
+
+    ``influence`` is what each of the [n] rows brings to the controlled rate, so that rates of several fits can be
+    averaged with a clustered standard error. ``fallback`` says where AlpacaEval's model could not be had as it stands:
+    ``raw``, all rows were won or all lost and the controlled rate is the raw one; ``no_length``, the length difference
+    is the same in all rows and its term is left out; ``ridge``, lengths or difficulties all but separate the wins from
+    the losses and the ridge alone keeps the weights finite.
+    """
 
     raw: Estimate
     controlled: Estimate
     weights: dict[str, float]
+    influence: Array = field(compare=False, repr=False)
+    fallback: Fallback | None = None
 
 
 def win_rate(
@@ -96,8 +109,8 @@ def win_rate(
     rows at Δ = 0. Where Δ is the same in all rows, length and intercept cannot be told apart and the length term is
     left out. Fitted weights (not b) bear a ridge of ``RIDGE``, so that separable rows give finite figures.
 
-    The raw standard error is s/√n. The controlled one is the delta method's with a sandwich by ``groups`` (prompts;
-    left out: each row its own), std Δ taken as known.
+    Both standard errors are sandwiches by ``groups`` (prompts; left out: each row its own, and the raw one is s/√n);
+    the controlled one is the delta method's, std Δ taken as known.
     """
     preference = np.asarray(preferences, dtype=np.float64)
     n = preference.size
@@ -109,13 +122,15 @@ def win_rate(
         for name, weight in (("length", length_weight), ("difficulty", difficulty_weight))
         if weight is not None and name in columns
     }
-    raw = mean_stderr(preference)
+    clusters = groups if groups is not None else range(n)
+    raw = clustered_mean(preference, clusters)
     if preference.min() == preference.max() and raw.value in (0.0, 1.0):
-        return WinRate(raw, raw, {})  # the intercept is infinite, the rate at Δ = 0 is 0 or 1 whatever the lengths
+        # The intercept is infinite, the rate at Δ = 0 is 0 or 1 whatever the lengths.
+        return WinRate(raw, raw, {}, preference, "raw")
     fitted = [name for name in columns if name not in held]
     design = np.column_stack([*(columns[name] for name in fitted), np.ones(n)])
     offset = sum((weight * columns[name] for name, weight in held.items()), np.zeros(n))
-    theta = _fit_logistic(design, offset, preference)
+    theta = _fit_logistic(design, offset, preference, RIDGE)
     weights = held | dict(zip([*fitted, "intercept"], theta.tolist(), strict=True))
 
     level = design.copy()
@@ -126,12 +141,23 @@ def win_rate(
         level[:, fitted.index("length")] = 0.0
     shares = special.expit(level @ theta + level_offset)
     fit = special.expit(design @ theta + offset)
-    hessian = (design * (fit * (1 - fit))[:, None]).T @ design + np.diag(_penalty(design))
+    hessian = (design * (fit * (1 - fit))[:, None]).T @ design + np.diag(_penalty(design, RIDGE))
     gradient = level.T @ (shares * (1 - shares)) / n
     influence = (design * (preference - fit)[:, None]) @ np.linalg.solve(hessian, gradient) * n + shares
-    clusters = clustered_mean(influence, groups if groups is not None else range(n))
-    controlled = Estimate(float(shares.mean()), clusters.stderr, clusters.n)
-    return WinRate(raw, controlled, weights)
+    spread = clustered_mean(influence, clusters)
+    controlled = Estimate(float(shares.mean()), spread.stderr, spread.n)
+    fallback: Fallback | None = None
+    if not columns["length"].any():
+        fallback = "no_length"
+    elif _leans_on_ridge(theta, _fit_logistic(design, offset, preference, RIDGE / 10)):
+        fallback = "ridge"
+    return WinRate(raw, controlled, weights, influence, fallback)
+
+
+def _leans_on_ridge(theta: Array, looser: Array) -> bool:
+    """Whether a weight moves by a tenth when the ridge is ten times smaller. Where the likelihood has a maximum of its
+    own the ridge moves it by about RIDGE over the weight's information, far less."""
+    return bool((np.abs(looser - theta)[:-1] > 0.1 * np.maximum(np.abs(theta[:-1]), 1)).any())
 
 
 def _length_term(delta: Array) -> Array:
@@ -139,13 +165,13 @@ def _length_term(delta: Array) -> Array:
     return np.tanh(delta / spread) if spread > 0 else np.zeros_like(delta)
 
 
-def _penalty(design: Array) -> Array:
-    return np.array([RIDGE] * (design.shape[1] - 1) + [0.0])
+def _penalty(design: Array, ridge: float) -> Array:
+    return np.array([ridge] * (design.shape[1] - 1) + [0.0])
 
 
-def _fit_logistic(design: Array, offset: Array, target: Array, steps: int = 200) -> Array:
+def _fit_logistic(design: Array, offset: Array, target: Array, ridge: float, steps: int = 200) -> Array:
     """Newton with halving for [n, k] columns, the last the intercept; targets in [0, 1], not all 0 or all 1."""
-    penalty = _penalty(design)
+    penalty = _penalty(design, ridge)
 
     def loss(theta: Array) -> float:
         eta = design @ theta + offset
@@ -160,14 +186,14 @@ def _fit_logistic(design: Array, offset: Array, target: Array, steps: int = 200)
     for _ in range(steps):
         share = special.expit(design @ theta + offset)
         gradient = design.T @ (share - target) + penalty * theta
-        if np.abs(gradient).max() < 1e-10 * target.size:
-            break
         weight = np.maximum(share * (1 - share), 1e-12)  # a saturated start would leave no curvature to step on
         step = np.linalg.solve((design * weight[:, None]).T @ design + np.diag(penalty), gradient)
+        if np.abs(step).max() < 1e-9:
+            break
         size = 1.0
-        while (tried := loss(theta - size * step)) > current and size > 1e-12:
+        while (tried := loss(theta - size * step)) > current + 1e-12 * abs(current) and size > 1e-12:
             size /= 2
-        theta, current = theta - size * step, min(tried, current)
+        theta, current = theta - size * step, tried
     return theta
 
 

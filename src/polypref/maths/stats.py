@@ -86,6 +86,28 @@ def wilson_interval(successes: float, n: int, level: float = 0.95) -> tuple[floa
     return low, high
 
 
+def share_interval(share: Estimate, level: float = 0.95) -> tuple[float, float] | None:
+    """Wilson's interval of an estimated share whose observations are clustered or fractional: inside [0, 1], not empty
+    at 0 and 1. None without a standard error.
+
+    The number of trials is the effective one, p(1 − p)/stderr² (Kish 1965), or the number of units where p is 0 or 1;
+    the quantile is Student's on n − 1 degrees of freedom (Dean and Pagano 2015). Where the units all say one and the
+    same fraction there is no spread, and the interval is that point.
+    """
+    if share.stderr is None:
+        return None
+    p, variance = share.value, share.value * (1 - share.value)
+    if variance <= 0:
+        trials = float(share.n)
+    elif share.stderr == 0:
+        return p, p
+    else:
+        trials = variance / share.stderr**2
+    t2 = t_quantile(0.5 + level / 2, share.n - 1) ** 2 / trials
+    centre, half = (p + t2 / 2) / (1 + t2), math.sqrt(t2 * (variance + t2 / 4)) / (1 + t2)
+    return 0.0 if p <= 0 else max(0.0, centre - half), 1.0 if p >= 1 else min(1.0, centre + half)
+
+
 def clustered_mean(values: Sequence[float] | Array, groups: Sequence[Hashable]) -> Estimate:
     """The mean of [n] values of which those of one group belong together.
 
@@ -95,11 +117,9 @@ def clustered_mean(values: Sequence[float] | Array, groups: Sequence[Hashable]) 
     array = _finite(values)
     if len(groups) != array.size:
         raise InputError(f"there are {array.size} values and {len(groups)} groups; each value needs its group")
-    mean = float(array.mean())
-    index = {group: i for i, group in enumerate(dict.fromkeys(groups))}
-    sums = np.zeros(len(index))
-    np.add.at(sums, [index[g] for g in groups], array - mean)
-    return Estimate(mean, _sandwich(sums / array.size), len(index))
+    mean, index = float(array.mean()), codes(groups)
+    sums = cluster_sums(array - mean, index, int(index.max()) + 1)
+    return Estimate(mean, _sandwich(sums / array.size), sums.size)
 
 
 def _sandwich(influence: Array) -> float | None:
@@ -123,16 +143,46 @@ def mean_of_means(strata: Mapping[str, Mapping[Hashable, float]]) -> Estimate:
     u_g = Σ_s (x_sg − x̄_s)/(S n_s) and the standard error √(G/(G − 1) Σ_g u_g²). Where every unit is in every stratum
     that is s/√G of the units' means over the strata.
     """
-    if not strata or not all(strata.values()):
+    return mean_of_clustered_means({name: (list(units.values()), list(units)) for name, units in strata.items()})
+
+
+def mean_of_clustered_means(strata: Mapping[str, tuple[Sequence[float] | Array, Sequence[Hashable]]]) -> Estimate:
+    """``mean_of_means`` where a unit may have several values in a stratum: (values, the unit of each) by stratum."""
+    if not strata or not all(len(values) for values, _ in strata.values()):
         raise InputError("a stratum without values has no mean; leave it out")
     influence: dict[Hashable, float] = {}
     means = []
-    for name, units in strata.items():
-        array = _finite(list(units.values()), str(name))
+    for name, (values, units) in strata.items():
+        array = _finite(values, str(name))
         means.append(float(array.mean()))
-        for unit, value in units.items():
+        for unit, value in zip(units, array.tolist(), strict=True):
             influence[unit] = influence.get(unit, 0.0) + (value - means[-1]) / (len(strata) * array.size)
     return Estimate(math.fsum(means) / len(means), _sandwich(np.array(list(influence.values()))), len(influence))
+
+
+def codes(values: Sequence[Hashable]) -> NDArray[np.intp]:
+    """[n]: values as 0, 1, 2, …, equal ones alike, in the order in which they come first."""
+    index: dict[Hashable, int] = {}
+    return np.array([index.setdefault(value, len(index)) for value in values], dtype=np.intp)
+
+
+def cluster_sums(rows: Array, clusters: NDArray[np.intp], count: int) -> Array:
+    """[count, …]: the sums of [n, …] rows over those of each cluster, which are numbered from 0."""
+    sums = np.zeros((count, *rows.shape[1:]))
+    np.add.at(sums, clusters, rows)
+    return sums
+
+
+def resample_counts(clusters: int, *, seed: int, resamples: int) -> NDArray[np.int64]:
+    """[R, G]: how often each of G clusters is drawn in each of R bootstrap resamples of G clusters (Efron 1979).
+
+    A figure that is a function of ``cluster_sums`` is resampled by ``counts @ sums``. Counts that are drawn once and
+    used for several languages keep a parallel prompt's languages together.
+    """
+    if clusters < 1:
+        raise InputError("there is no cluster; a bootstrap needs at least one")
+    noise = np.random.default_rng(seed)
+    return noise.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples)
 
 
 def bootstrap_interval(

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from polypref.backends.base import Comparer, Comparison, Options, Progress, Tag, batches, silent
+from polypref.backends.base import Comparer, Comparison, Options, Progress, Recall, Tag, batches, silent
 from polypref.errors import InputError, did_you_mean
 from polypref.maths import stats
 from polypref.maths.agreement import cohen_kappa
@@ -114,9 +114,14 @@ def credit(right: Sequence[float], wrong: Sequence[float], threshold: float = 0.
 
 
 def judge_by_comparer(
-    examples: Iterable[Example], comparer: Comparer, options: JudgeOptions, progress: Progress = silent
+    examples: Iterable[Example],
+    comparer: Comparer,
+    options: JudgeOptions,
+    progress: Progress = silent,
+    recall: Recall | None = None,
 ) -> Judgement:
-    """The same by a judge of pairs, which is asked in both orders; ``options.score`` is only its name.
+    """The same by a judge of pairs, which is asked in both orders; ``options.score`` is only its name. What ``recall``
+    knows is not asked again.
 
     Every right answer is held against every wrong one. An item's credit is that of its best right answer, whose
     credit is its worst comparison: 1 where it beats all wrong ones. Without a verdict on one comparison the item has
@@ -137,7 +142,7 @@ def judge_by_comparer(
         asked = [_comparisons(example, item) for example, item in batch]
         # A pair that stands twice is asked once.
         once = {comparison.id: comparison for of_item in asked for comparison in of_item}
-        verdicts = dict(zip(once, comparer.compare(list(once.values())), strict=True))
+        verdicts = dict(zip(once, comparer.compare(list(once.values()), recall), strict=True))
         for (_, item), of_item in zip(batch, asked, strict=True):
             found = [verdicts[comparison.id] for comparison in of_item]
             known = [verdict.flipped for verdict in found if verdict.flipped is not None]

@@ -30,7 +30,8 @@ class Judgment:
     ``preference`` is None where no verdict could be had, and ``error`` says why. ``orders`` is the preference for the
     model with the answers in place and swapped, None for an order that could not be read; ``flipped`` says that the
     orders contradicted each other, None where not both were read. ``id`` is the prompt's and the cluster of every
-    standard error. An answer that is None has failed, or was not kept.
+    standard error, and ``sample`` tells several comparisons of two models on it apart. An answer that is None has
+    failed, or was not kept.
     """
 
     id: str
@@ -50,11 +51,14 @@ class Judgment:
     model_answer: str | None = None
     baseline_answer: str | None = None
     said: tuple[str, ...] = ()
+    sample: int = 0
 
     def row(self) -> dict[str, Any]:
         """The row of a file, without what is absent."""
         told = dataclasses.asdict(self)
         kept = {name: value for name, value in told.items() if value is not None and value != ()}
+        if not self.sample:
+            del kept["sample"]
         return {"id": self.id, "language": self.language, "preference": self.preference} | kept
 
 
@@ -89,6 +93,7 @@ def parse_judgment(value: Any, where: str) -> Judgment:
         orders=_orders(value, where),
         flipped=_flipped(value, where),
         said=_said(value, where),
+        sample=_sample(value, where),
         **{name: _text(value, name, where) for name in _NAMES if value.get(name) is not None},
         **{name: _text(value, name, where) for name in _TEXTS},
     )
@@ -132,6 +137,13 @@ def _flipped(row: dict[str, Any], where: str) -> bool | None:
     found = row.get("flipped")
     if found is not None and not isinstance(found, bool):
         raise InputError(f"{where}: flipped is {found!r:.40}; it must be true, false or null")
+    return found
+
+
+def _sample(row: dict[str, Any], where: str) -> int:
+    found = row.get("sample", 0)
+    if isinstance(found, bool) or not isinstance(found, int) or found < 0:
+        raise InputError(f"{where}: sample is {found!r:.40}; it must be 0, 1, 2, …")
     return found
 
 

@@ -15,6 +15,7 @@ class Match:
 
     ``id`` is the prompt's, the same in all its languages and for all models: it is the cluster of every standard error.
     An answer that is None has failed. ``difficulty`` is the prompt's, where a length-controlled model knows one.
+    ``sample`` tells several comparisons of the same two models on one prompt apart.
     """
 
     id: str
@@ -27,3 +28,4 @@ class Match:
     gold: Any = None
     category: str | None = None
     difficulty: float | None = None
+    sample: int = 0

@@ -69,6 +69,7 @@ class ReportData:
     rates against the model before, go or no-go by reward and language, and failure signatures; ``trainings`` of a
     round are the logs of its trainings by model. Metrics of the results that go with them: ``win_rate``,
     ``win_rate_by_<judge>``, ``score_by_<judge>``, ``win_rate_<category>``, ``quality_<category>``.
+    ``judgments``: ``judgment_figures.figures`` of what judges of pairs said.
     The page has the pivot of ``config`` before the other languages, in whatever order they come.
     """
 
@@ -92,6 +93,7 @@ class ReportData:
     alignments: Sequence[Mapping[str, Any]] | None = None
     diagnosis: Mapping[str, Any] | None = None
     signatures: Mapping[str, Any] | None = None
+    judgments: Mapping[str, Any] | None = None
 
 
 def render(data: ReportData) -> str:
@@ -126,7 +128,7 @@ def render(data: ReportData) -> str:
         notes=[note for note in data.notes if note not in {finding.text for finding in told}],
         parts=shown_parts,
         samples=_by_language(data.samples),
-        settings=[*_flat(data.config)],
+        settings=[*flat(data.config)],
         svg=Markup,
         duration=duration,
     )
@@ -258,12 +260,12 @@ def _by_language(samples: Sequence[SamplePair]) -> dict[str, list[SamplePair]]:
     return out
 
 
-def _flat(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
+def flat(config: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
     """Dotted paths and values; what looks like a secret is not shown."""
     for key, value in config.items():
         where = f"{path}.{key}" if path else str(key)
         if isinstance(value, Mapping) and value:
-            yield from _flat(value, where)
+            yield from flat(value, where)
         elif value and SECRET.search(str(key)):
             yield where, "(hidden)"
         else:

@@ -15,6 +15,9 @@ from polypref.stages.report_best_of_n import best_of_n
 from polypref.stages.report_diagnosis import diagnosis
 from polypref.stages.report_imbalance import IMBALANCE, TRANSLATION, imbalance, leading, translation
 from polypref.stages.report_judged import Judged
+from polypref.stages.report_judgment_section import section as judged_pairs
+from polypref.stages.report_languages import languages_answered
+from polypref.stages.report_languages import shown as shown_of_languages
 from polypref.stages.report_rewards import rewards
 from polypref.stages.report_section import Line, Part, alt, dots, round_name
 from polypref.stages.report_shift import representation
@@ -37,10 +40,13 @@ TRANSLATED_NOTE = "An answer whose translation failed has no score in the transl
 def parts(data: ReportData, draw: bool = True) -> Iterator[Part]:
     """The sections in their order; those without a chart or a table have nothing to show."""
     yield from alignments(data, draw)
+    if data.judgments:
+        yield from judged_pairs(data.judgments, (), draw)
     yield diagnosis(data)
     yield from best_of_n(data, draw)
     yield from training(data, draw)
     yield from answers(data, draw)
+    yield from languages_answered(data, draw)
     yield from rewards(data, draw)
     yield from representation(data, draw)
     yield _quality(data, draw)
@@ -52,7 +58,14 @@ def parts(data: ReportData, draw: bool = True) -> Iterator[Part]:
     yield _blind_spot(data, draw)
     yield _pairs(data, draw)
     yield _drops(data)
-    shown = {"quality", *IMBALANCE, *TRANSLATION, *Judged.of(data).metrics, *shown_by_alignments(data)}
+    shown = {
+        "quality",
+        *IMBALANCE,
+        *TRANSLATION,
+        *Judged.of(data).metrics,
+        *shown_by_alignments(data),
+        *shown_of_languages(data),
+    }
     apart = ("reward_accuracy_", tables.ON_ANSWERS)
     told = [m for m in tables.metrics_of(data.results) if m not in shown and not m.startswith(apart)]
     name = tables.namer(data.unseen)

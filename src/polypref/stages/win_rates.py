@@ -1,4 +1,4 @@
-"""Win rates of one model's answers against another's to the same prompts, by scores or by a judge of pairs.
+"""Win rates of one model's answers against another's to the same prompts, by scores.
 
 The value of a prompt and language is the share of comparisons that the answers of after win, a tie counting half; a
 figure is the mean over prompts (Wu et al. 2024, arXiv 2404.12318, §4, hold the aligned model against the SFT model).
@@ -11,12 +11,11 @@ answer is left out, and ``no_verdict`` tells the share. Where one side has no an
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from polypref.backends.base import Comparer, Comparison, Context, Progress, batches, silent
+from polypref.backends.base import Context
 from polypref.errors import InputError, did_you_mean
 from polypref.maths import comparisons
 from polypref.records import Candidate, Example, live
@@ -26,9 +25,6 @@ from polypref.stages.evaluate import Evaluation
 from polypref.stages.score import STAGE as SCORE
 
 VERSION = 1
-
-_BATCH = 64
-"""Examples whose answers a comparer is asked about at once."""
 
 _SHARE = "share_beaten"
 """The score by which a sample's win rate goes through best-of-n."""
@@ -53,9 +49,9 @@ def win_rates(
     Raises:
         InputError: an answer lacks the score, or an id comes twice.
     """
-    old = {place: _told(example, answers, score) for example, place, answers in _places(before, "before")}
+    old = {place: _told(example, answers, score) for example, place, answers in places(before, "before")}
     out, silent_in = Evaluation(), Evaluation()
-    for example, place, answers in _places(after, "after"):
+    for example, place, answers in places(after, "after"):
         if place not in old:
             continue
         lang, theirs, mine = place[1], old[place], _told(example, answers, score)
@@ -69,45 +65,6 @@ def win_rates(
     for name, by_language in silent_in.values.items():
         if some := {lang: values for lang, values in by_language.items() if any(values.values())}:
             out.values[name] = some
-    return out
-
-
-def win_rates_by_comparer(
-    before: Iterable[Example],
-    after: Iterable[Example],
-    comparer: Comparer,
-    *,
-    metric: str = "win_rate",
-    progress: Progress = silent,
-) -> Evaluation:
-    """The same by a judge of pairs, which sees both orders: the k-th answer of after against the k-th of before.
-
-    Where one side has fewer answers, they come again from the first. Answers with the same text tie, and the judge is
-    not asked. Metrics: ``metric``; ``no_verdict_<metric>``, the share of comparisons without a verdict, which the win
-    rate leaves out; ``flip_rate_<metric>``, the share in which the two orders contradicted each other, of those in
-    which both were read. Where nothing is compared, the evaluation is empty.
-
-    Raises:
-        InputError: an example has answers in a language but no prompt in it, or an id comes twice.
-    """
-    old = {place: answers for _, place, answers in _places(before, "before")}
-    out = Evaluation()
-    done = 0
-    for batch in batches(_places(after, "after"), _BATCH):
-        matches = [
-            _Match(e, place[1], list(_facing(answers, old[place]))) for e, place, answers in batch if place in old
-        ]
-        verdicts = iter(comparer.compare([question for match in matches for question in match.questions()]))
-        for match in matches:
-            asked = list(itertools.islice(verdicts, match.asked))
-            told = [*match.known(), *(v.preference for v in asked if v.preference is not None)]
-            flips = [v.flipped for v in asked if v.flipped is not None]
-            where = match.lang, match.example.id
-            out.add(metric, *where, _mean(told))
-            out.add(f"no_verdict_{metric}", *where, 1 - len(told) / len(match.facing))
-            out.add(f"flip_rate_{metric}", *where, _mean(flips))
-        done += len(batch)
-        progress("win rates", done, None)
     return out
 
 
@@ -130,7 +87,7 @@ def best_of_n_win_rates(
     Raises:
         InputError: as ``best_of_n.evaluations`` and ``win_rates``.
     """
-    old = {place: _told(example, answers, score) for example, place, answers in _places(before, "before")}
+    old = {place: _told(example, answers, score) for example, place, answers in places(before, "before")}
     if not any(opponents and opponents.scores for opponents in old.values()):
         return {n: Evaluation() for n in options.n}
 
@@ -162,53 +119,7 @@ class _Told:
     silent: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Match:
-    """The answers to a prompt that face each other: (after's, before's)."""
-
-    example: Example
-    lang: str
-    facing: list[tuple[Candidate, Candidate]]
-
-    def known(self) -> list[float]:
-        """The preferences that no judge need be asked for."""
-        return [(live(mine) - live(its) + 1) / 2 for mine, its in self.facing if not _open(mine, its)]
-
-    def questions(self) -> list[Comparison]:
-        if self.lang not in self.example.prompts:
-            raise InputError(
-                f"example {self.example.id!r} has answers in {self.lang} but no prompt in it; give the prompt"
-            )
-        example, prompt = self.example, self.example.prompts[self.lang]
-        return [
-            Comparison(
-                f"{example.id}/{self.lang}/{k}",
-                self.lang,
-                prompt,
-                mine.text,
-                its.text,
-                gold=example.gold,
-                category=example.category,
-            )
-            for k, (mine, its) in enumerate(self.facing)
-            if _open(mine, its)
-        ]
-
-    @property
-    def asked(self) -> int:
-        return sum(_open(mine, its) for mine, its in self.facing)
-
-
-def _open(mine: Candidate, its: Candidate) -> bool:
-    return live(mine) and live(its) and mine.text != its.text
-
-
-def _facing(mine: list[Candidate], its: list[Candidate]) -> Iterator[tuple[Candidate, Candidate]]:
-    most = max(len(mine), len(its))
-    return itertools.islice(zip(itertools.cycle(mine), itertools.cycle(its), strict=False), most)
-
-
-def _places(examples: Iterable[Example], side: str) -> Iterator[tuple[Example, tuple[str, str], list[Candidate]]]:
+def places(examples: Iterable[Example], side: str) -> Iterator[tuple[Example, tuple[str, str], list[Candidate]]]:
     """(example, (its id, a language), its answers there) for every language that has any. An answer that a scorer
     said nothing of has no error any more."""
     seen: set[str] = set()
@@ -263,7 +174,3 @@ def _score(example: Example, candidate: Candidate, name: str) -> float:
             f"({did_you_mean(name, candidate.scores) if candidate.scores else 'it has no score at all'})"
         )
     return candidate.scores[name]
-
-
-def _mean(values: list[float] | list[bool]) -> float | None:
-    return math.fsum(values) / len(values) if values else None

@@ -1,13 +1,30 @@
-"""Win rates of a file of judgments: raw and length-controlled, by language, in percent."""
+"""Win rates of judgments: raw and length-controlled, with what the judges could not say, by language, model and judge.
+
+The dictionaries' shape is told in docs/win-rates.md. Rates are in percent.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from polypref.errors import InputError
-from polypref.maths import metrics
+from polypref.maths import metrics, stats
+from polypref.maths.stats import Estimate
 from polypref.stages.judgments import Judgment, parse_judgment
+
+LEVEL = 0.95
+"""Of the intervals."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Weights of the length-controlled model that are given, not fitted."""
+
+    length: float | None
+    difficulty: float | None
 
 
 def winrate(
@@ -16,9 +33,10 @@ def winrate(
     length_weight: float | None = None,
     difficulty_weight: float | None = None,
 ) -> dict[str, Any]:
-    """What ``polypref evaluate winrate --json`` prints, in percent: ``win_rate``, ``length_controlled_win_rate``,
-    each with ``_stderr``, ``n``, the ``weights`` of the length-controlled model, and ``by_language`` where there are
-    several, each fitted by itself. See ``maths.metrics.win_rate`` for the model.
+    """What ``polypref evaluate winrate --json`` prints: ``win_rate`` and ``length_controlled_win_rate``, each with
+    ``_stderr``, ``_low`` and ``_high``, wins, ties and losses, the rates of ties, flips and missing verdicts, and the
+    same by language, model, judge and pair of models where there are several. Every part is fitted by itself; standard
+    errors are clustered by ``id``. See ``maths.metrics.win_rate`` for the model.
 
     Raises:
         InputError: a row is wrong, no row is there, only some rows have a difficulty, or a weight is given for none.
@@ -36,37 +54,152 @@ def winrate(
         )
     if lacking and difficulty_weight is not None:
         raise InputError("a difficulty weight is given but no judgment has a difficulty; leave the weight out")
-    out = _figures(judgments, length_weight, difficulty_weight)
-    tags = sorted({j.language for j in judgments})
-    if len(tags) > 1:
-        out["by_language"] = {
-            tag: _figures([j for j in judgments if j.language == tag], length_weight, difficulty_weight) for tag in tags
+    held = _Held(length_weight, difficulty_weight)
+    judges = _parts(judgments, lambda j: j.judge)
+    out = _by_model(judgments, held)
+    if len(judges) > 1:
+        out["by_judge"] = {judge: _by_model(part, held) for judge, part in judges.items()}
+    return out
+
+
+def _by_model(judgments: Sequence[Judgment], held: _Held) -> dict[str, Any]:
+    """A block with its languages, and each model's and each pair's where there are several."""
+    out = _by_language(judgments, held)
+    models = _parts(judgments, lambda j: j.model)
+    if len(models) > 1:
+        out["by_model"] = {model: _by_language(part, held) for model, part in models.items()}
+    if len({j.baseline for j in judgments}) > 1:
+        out["head_to_head"] = {
+            model: {b: _by_language(rows, held) for b, rows in _parts(part, lambda j: j.baseline).items()}
+            for model, part in models.items()
         }
     return out
 
 
-def _figures(
-    judgments: Sequence[Judgment], length_weight: float | None, difficulty_weight: float | None
-) -> dict[str, Any]:
-    difficulties = [j.difficulty for j in judgments if j.difficulty is not None]
-    found = metrics.win_rate(
-        [j.preference for j in judgments],
-        [j.model_length for j in judgments],
-        [j.baseline_length for j in judgments],
-        difficulties or None,
-        [j.id for j in judgments],
-        length_weight=length_weight,
-        difficulty_weight=difficulty_weight,
+def _by_language(judgments: Sequence[Judgment], held: _Held) -> dict[str, Any]:
+    """A block, and where there are several languages each of them and their macro-average."""
+    out = _block(judgments, _fitted(judgments, held), held)
+    languages = dict(sorted(_parts(judgments, lambda j: j.language).items()))
+    if len(languages) > 1:
+        fits = {tag: _fitted(part, held) for tag, part in languages.items()}
+        out["by_language"] = {tag: _block(part, fits[tag], held) for tag, part in languages.items()}
+        out["macro_average"] = _macro_average({tag: (_told(languages[tag]), fit) for tag, fit in fits.items() if fit})
+    return out
+
+
+def _parts(judgments: Sequence[Judgment], key: Callable[[Judgment], str]) -> dict[str, list[Judgment]]:
+    """The judgments by a name, names in the order in which they come first."""
+    parts: dict[str, list[Judgment]] = {}
+    for judgment in judgments:
+        parts.setdefault(key(judgment), []).append(judgment)
+    return parts
+
+
+def _told(judgments: Sequence[Judgment]) -> list[Judgment]:
+    return [j for j in judgments if j.preference is not None]
+
+
+def _fitted(judgments: Sequence[Judgment], held: _Held) -> metrics.WinRate | None:
+    """The win rates of the judgments with a verdict; None where there is none."""
+    told = _told(judgments)
+    if not told:
+        return None
+    return metrics.win_rate(
+        [j.preference for j in told if j.preference is not None],
+        [j.model_length for j in told],
+        [j.baseline_length for j in told],
+        [j.difficulty for j in told if j.difficulty is not None] or None,
+        [j.id for j in told],
+        length_weight=held.length,
+        difficulty_weight=held.difficulty,
     )
+
+
+def _block(judgments: Sequence[Judgment], fit: metrics.WinRate | None, held: _Held) -> dict[str, Any]:
+    """The figures of some judgments, whatever their languages and models."""
+    told = _told(judgments)
+    preferences = [j.preference for j in told if j.preference is not None]
     return {
-        "win_rate": 100 * found.raw.value,
-        "win_rate_stderr": _percent(found.raw.stderr),
-        "length_controlled_win_rate": 100 * found.controlled.value,
-        "length_controlled_win_rate_stderr": _percent(found.controlled.stderr),
-        "n": len(judgments),
-        "weights": found.weights,
+        **_share("win_rate", fit.raw if fit else None),
+        **_share("length_controlled_win_rate", fit.controlled if fit else None),
+        "wins": sum(p > 0.5 for p in preferences),
+        "ties": preferences.count(0.5),
+        "losses": sum(p < 0.5 for p in preferences),
+        **_rate("tie_rate", [(j.id, j.preference == 0.5) for j in told]),
+        **_rate("flip_rate", [(j.id, j.flipped) for j in judgments if j.flipped is not None], counted=True),
+        **_rate("no_verdict_rate", [(j.id, j.preference is None) for j in judgments], counted=True),
+        "model_length": statistics.fmean(j.model_length for j in judgments),
+        "baseline_length": statistics.fmean(j.baseline_length for j in judgments),
+        "n": len(told),
+        "prompts": len({j.id for j in told}),
+        "weights": fit.weights if fit else {},
+        "signature": _signature(judgments, held),
+        "warning": _warning(fit),
     }
+
+
+def _macro_average(languages: dict[str, tuple[list[Judgment], metrics.WinRate]]) -> dict[str, Any]:
+    """The mean over languages, each with the same weight. A prompt's languages are one cluster."""
+    raw = controlled = None
+    if languages:
+        ids = {tag: [j.id for j in told] for tag, (told, _) in languages.items()}
+        preferences = {
+            tag: [j.preference for j in told if j.preference is not None] for tag, (told, _) in languages.items()
+        }
+        raw = stats.mean_of_clustered_means({tag: (preferences[tag], ids[tag]) for tag in languages})
+        spread = stats.mean_of_clustered_means({tag: (fit.influence, ids[tag]) for tag, (_, fit) in languages.items()})
+        mean = statistics.fmean(fit.controlled.value for _, fit in languages.values())
+        controlled = Estimate(mean, spread.stderr, spread.n)
+    return {
+        **_share("win_rate", raw),
+        **_share("length_controlled_win_rate", controlled),
+        "n": sum(len(told) for told, _ in languages.values()),
+        "prompts": raw.n if raw else 0,
+        "languages": list(languages),
+    }
+
+
+def _share(name: str, share: Estimate | None) -> dict[str, float | None]:
+    """A share in percent with standard error and interval; null where there is none."""
+    low, high = (stats.share_interval(share, LEVEL) if share else None) or (None, None)
+    found = (share.value, share.stderr, low, high) if share else (None,) * 4
+    return {f"{name}{end}": _percent(x) for end, x in zip(("", "_stderr", "_low", "_high"), found, strict=True)}
+
+
+def _rate(name: str, rows: Sequence[tuple[str, bool]], counted: bool = False) -> dict[str, Any]:
+    """The percentage of rows (id, whether) that are so; ``counted`` says of how many, where that is not ``n``."""
+    share = stats.clustered_mean([float(so) for _, so in rows], [id for id, _ in rows]) if rows else None
+    value, stderr = (share.value, share.stderr) if share else (None, None)
+    out: dict[str, Any] = {name: _percent(value), f"{name}_stderr": _percent(stderr)}
+    return out | ({f"{name}_n": len(rows)} if counted else {})
 
 
 def _percent(share: float | None) -> float | None:
     return None if share is None else 100 * share
+
+
+def _signature(judgments: Sequence[Judgment], held: _Held) -> str:
+    """What the length-controlled figure depends on beside the judgments, keys sorted."""
+    if judgments[0].difficulty is None:
+        difficulty = "left out"
+    else:
+        difficulty = "fitted" if held.difficulty is None else f"held at {held.difficulty:g}"
+    length = "fitted" if held.length is None else f"held at {held.length:g}"
+    return (
+        f"cluster:id|difficulty:{difficulty}|interval:{LEVEL:g}|length:{length}|model:alpaca_eval_2"
+        f"|ridge:{metrics.RIDGE:g}"
+    )
+
+
+_FALLBACKS: dict[str, str] = {
+    "raw": "all comparisons went the same way, so the length-controlled win rate is the raw one",
+    "no_length": "the length difference is the same in all comparisons, so the length term is left out",
+    "ridge": "length or difficulty all but tells the verdict, so the likelihood has no maximum nearby: the "
+    f"length-controlled win rate rests on a ridge of {metrics.RIDGE:g} on the weights",
+}
+
+
+def _warning(fit: metrics.WinRate | None) -> str | None:
+    if fit is None:
+        return "no comparison has a verdict, so there is no win rate"
+    return _FALLBACKS[fit.fallback] if fit.fallback else None

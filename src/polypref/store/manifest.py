@@ -19,6 +19,7 @@ PACKAGES = (
     "transformers",
     "trl",
     "peft",
+    "lm-eval",
     "tokenizers",
     "datasets",
     "sacrebleu",

@@ -1,0 +1,27 @@
+"""All that a file of judgments tells: win rates, ratings, agreement of judges."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from polypref.stages.judge_agreement import agreement, shared
+from polypref.stages.judgments import Judgment
+from polypref.stages.ratings import RatingOptions, ratings
+from polypref.stages.winrate import winrate
+
+
+def figures(judgments: Sequence[Judgment], options: RatingOptions | None = None) -> dict[str, Any]:
+    """``win_rates``; ``ratings`` where verdicts are on at least three models, baselines included, else None;
+    ``agreement`` where two judges share a comparison, else None. The shapes are those of docs/win-rates.md.
+
+    Raises:
+        InputError: there is no judgment, or as ``winrate``, ``ratings`` and ``agreement``.
+    """
+    models = {name for j in judgments if j.preference is not None for name in (j.model, j.baseline)}
+    chosen = options or RatingOptions()
+    return {
+        "win_rates": winrate(judgments),
+        "ratings": ratings(judgments, chosen) if len(models) > 2 else None,
+        "agreement": agreement(judgments, seed=chosen.seed, resamples=chosen.resamples) if shared(judgments) else None,
+    }

@@ -1,0 +1,35 @@
+"""Judgments as sections of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from polypref.stages import report_tables as tables
+from polypref.stages.judgments import Judgment
+from polypref.stages.report_judgment_figures import boards
+from polypref.stages.report_judgment_lengths import lengths
+from polypref.stages.report_judgment_parts import agreement, head_to_head, ratings, verdicts, win_rates
+from polypref.stages.report_section import Part
+
+
+def section(figures: Mapping[str, Any], judgments: Sequence[Judgment] = (), draw: bool = True) -> list[Part]:
+    """The sections of a run's page: all but the comparisons themselves. That on length needs the judgments."""
+    found = boards(figures, judgments)
+    baselines = baselines_of(judgments)
+    rates = [win_rates(found, baselines, draw)]
+    against_each_other = [ratings(figures.get("ratings"), draw), head_to_head(figures, draw)]
+    # What a model won says little where each met others.
+    first = [*against_each_other, *rates] if len(baselines) > 1 else [*rates, *against_each_other]
+    parts = (
+        *first,
+        verdicts(found, draw),
+        lengths(judgments, found[0].ranked(), draw),
+        agreement(figures.get("agreement"), draw),
+    )
+    return [part for part in parts if part.charts or part.grids]
+
+
+def baselines_of(judgments: Sequence[Judgment]) -> list[str]:
+    """Whom the models were held against, in the order of a page."""
+    return tables.order(j.baseline for j in judgments)
