@@ -159,7 +159,9 @@ def score_implicit(
     prefix: Annotated[str | None, typer.Option(help="before the pivot's prompt; {language} is the answer's")] = None,
     dtype: Dtype = "auto",
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, …")] = None,
-    batch_tokens: Annotated[int, typer.Option(help="tokens of one forward pass")] = 16384,
+    batch_tokens: Annotated[
+        int | None, typer.Option(help="tokens of one forward pass; 16384, on a CPU 1024 when left out")
+    ] = None,
     backend: Annotated[str, typer.Option(help="hf or fake")] = "hf",
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code")] = False,
     as_: Annotated[str | None, typer.Option("--as", help="name of the score")] = None,

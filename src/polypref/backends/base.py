@@ -86,7 +86,9 @@ class ModelSpec(Options):
     )
     device: str | None = Field(None, description="cpu, cuda, cuda:1, …; the best there is when left out")
     attention: str | None = Field(None, description="attn_implementation of transformers")
-    batch_tokens: int = Field(16384, gt=0, description="tokens of one forward pass, padding included")
+    batch_tokens: int | None = Field(
+        None, gt=0, description="tokens of one forward pass, padding included; 16384, to score on a CPU 1024"
+    )
     trust_remote_code: bool = Field(False, description="run the code that comes with a model")
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=dict, description="arguments of the chat template, e.g. {enable_thinking: false}"

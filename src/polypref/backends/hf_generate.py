@@ -14,6 +14,7 @@ import torch
 
 from polypref.backends.answers import AnswerReader, end_ids
 from polypref.backends.base import Completion, ModelSpec, Request, Sampling
+from polypref.backends.hf_batches import TOKENS
 from polypref.backends.hf_decode import NotFinite, Row, decode
 from polypref.backends.hf_files import out_of_memory
 from polypref.backends.hf_models import open_model
@@ -48,8 +49,8 @@ class HFGenerator:
     def __init__(self, spec: ModelSpec) -> None:
         self.loaded = open_model(spec)
         self.fingerprint: str = self.loaded.fingerprint
-        self.batch_tokens = spec.batch_tokens
-        self.cache_tokens = spec.batch_tokens * (1 if self.loaded.device.type == "cpu" else CACHE_SHARE)
+        self.batch_tokens = spec.batch_tokens or TOKENS
+        self.cache_tokens = self.batch_tokens * (1 if self.loaded.device.type == "cpu" else CACHE_SHARE)
         loaded, tokenizer = self.loaded, self.loaded.tokenizer
         self.end_ids = end_ids(loaded.template, tokenizer, getattr(loaded.model, "generation_config", None))
         self.reader = AnswerReader(tokenizer)

@@ -35,6 +35,7 @@ class _Row:
     ids: list[int]
     segments: list[int] | None = None
     prefix: int = 0
+    group: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -60,7 +61,7 @@ class HFHiddenStates:
         model = self.loaded.model
         self.layers = int(model.config.get_text_config().num_hidden_layers)
         self._causal = is_causal(model)
-        self._batches = Batches(spec.batch_tokens, self.loaded.short_window)
+        self._batches = Batches.of(spec, self.loaded.device, self.loaded.short_window)
         self.truncated = 0
         """Texts so far that lost their beginning."""
 

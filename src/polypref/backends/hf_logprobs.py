@@ -14,7 +14,7 @@ from polypref.backends.base import Answer, Logprob, ModelSpec
 from polypref.backends.hf_batches import Batches
 from polypref.backends.hf_heads import body, head, head_is_known, is_causal, vocabulary
 from polypref.backends.hf_models import LoadedModel, open_model
-from polypref.backends.hf_prefixes import after, can_share, worth_sharing
+from polypref.backends.hf_prefixes import Prefixes, can_share, worth_sharing
 from polypref.errors import ModelError
 from polypref.maths.logprobs import answer_positions, chunked_logprobs
 
@@ -28,6 +28,7 @@ class _Row:
     prompt: list[int]
     answer: list[int]
     prefix: int = 0
+    group: int = 0
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.answer)
@@ -43,7 +44,7 @@ class HFLogprobs:
     def __init__(self, spec: ModelSpec) -> None:
         self.loaded: LoadedModel = open_model(spec)
         self.fingerprint = self.loaded.fingerprint
-        self._batches = Batches(spec.batch_tokens, self.loaded.short_window)
+        self._batches = Batches.of(spec, self.loaded.device, self.loaded.short_window)
         self._path = spec.path
         if not is_causal(self.loaded.model):
             raise ModelError(
@@ -103,7 +104,7 @@ class HFLogprobs:
         for prompt, group in groups.items():
             if self.shares_prompts and worth_sharing(len(prompt) - 1, [len(row) for row in group]):
                 group.sort(key=len, reverse=True)
-                shared.append([dataclasses.replace(row, prefix=len(prompt) - 1) for row in group])
+                shared.append([dataclasses.replace(row, prefix=len(prompt) - 1, group=len(shared)) for row in group])
             else:
                 alone += group
         shared.sort(key=lambda group: len(group[0]), reverse=True)
@@ -175,11 +176,13 @@ class HFLogprobs:
     def _sums_after_prompts(self, batch: Sequence[_Row]) -> list[float]:
         """The same; prompts are run first, each once, and the answers behind their keys and values."""
         unique = {prompt: k for k, prompt in enumerate(dict.fromkeys(tuple(row.prompt) for row in batch))}
-        which = [unique[tuple(row.prompt)] for row in batch]
-        rests = [[row.prompt[-1], *row.answer] for row in batch]
-        run = body(self.loaded.model)
-        hidden, _ = after(run, [prompt[:-1] for prompt in unique], which, rests, self.loaded.device)
-        return self._read(hidden, [1] * len(batch), batch)
+        prefixes = Prefixes(body(self.loaded.model), [prompt[:-1] for prompt in unique], self.loaded.device)
+        sums: list[float] = []
+        for rows in self._batches.passes(batch):
+            rests = [[row.prompt[-1], *row.answer] for row in rows]
+            hidden = prefixes.before([unique[tuple(row.prompt)] for row in rows], rests)
+            sums += self._read(hidden, [1] * len(rows), rows)
+        return sums
 
     def _read(self, hidden: torch.Tensor, before: Sequence[int], batch: Sequence[_Row]) -> list[float]:
         """The sums from hidden states [n, T, D], whose row i has ``before[i]`` tokens of the prompt."""

@@ -179,7 +179,7 @@ def open_model(spec: ModelSpec) -> LoadedModel:
     found = Opening.of(spec)
     template = PromptTemplate(found.tokenizer, found.spec.chat_template_kwargs)
     template.check()
-    weights = found.weights("causal", _load)
+    weights = found.weights("causal", load_causal)
     return LoadedModel(
         weights,
         found.adapter,
@@ -193,7 +193,8 @@ def open_model(spec: ModelSpec) -> LoadedModel:
     )
 
 
-def _load(found: Opening) -> PreTrainedModel:
+def load_causal(found: Opening) -> PreTrainedModel:
+    """The language model of an opening, on its device."""
     return load_weights(
         AutoModelForCausalLM,
         found.spec,

@@ -21,7 +21,7 @@ from polypref.backends.base import Judged, ScorerSpec
 from polypref.backends.hf_batches import Batches
 from polypref.backends.hf_files import quiet
 from polypref.backends.hf_heads import body, vocabulary
-from polypref.backends.hf_prefixes import after, can_share, padded, worth_sharing
+from polypref.backends.hf_prefixes import Prefixes, can_share, padded, worth_sharing
 from polypref.backends.hf_reward_models import (
     RewardModel,
     bears_padding,
@@ -43,6 +43,7 @@ class _Row:
     prompt: str
     tokens: Tokens
     prefix: int = 0
+    group: int = 0
 
     def __len__(self) -> int:
         return len(self.tokens.ids)
@@ -95,7 +96,7 @@ class HFRewardModel:
             self.name,
         )
         self._label = _label(settings, model.config, self.name)
-        self._batches = Batches(loaded.spec.batch_tokens, loaded.short_window)
+        self._batches = Batches.of(loaded.spec, loaded.device, loaded.short_window)
         read = f"{self.inputs.input}:{self._label[0]}:{self.inputs.max_length}"
         self.fingerprint = f"reward_model:{read}:{loaded.fingerprint}"
 
@@ -162,7 +163,7 @@ class HFRewardModel:
             prefix = min(common, *(self.loaded.last(row.tokens.ids) for row in group))
             if len(group) > 1 and worth_sharing(prefix, [len(row) for row in group]):
                 group.sort(key=len, reverse=True)
-                shared.append([dataclasses.replace(row, prefix=prefix) for row in group])
+                shared.append([dataclasses.replace(row, prefix=prefix, group=len(shared)) for row in group])
             else:
                 alone += group
         shared.sort(key=lambda group: len(group[0]), reverse=True)
@@ -193,12 +194,15 @@ class HFRewardModel:
         """The score of each row; the prefixes are run first, each once, and the rests behind their keys and values."""
         beginnings = [tuple(row.tokens.ids[: row.prefix]) for row in rows]
         unique = {beginning: k for k, beginning in enumerate(dict.fromkeys(beginnings))}
-        rests = [row.tokens.ids[row.prefix :] for row in rows]
-        numbers = [unique[beginning] for beginning in beginnings]
-        hidden, _ = after(body(self.loaded.model), list(unique), numbers, rests, self.loaded.device)
-        at = [self.loaded.last(row.tokens.ids) - row.prefix for row in rows]
-        places = torch.tensor(at, device=hidden.device)
-        return self._read(self.loaded.model.score(hidden[torch.arange(len(rows), device=hidden.device), places]))
+        prefixes = Prefixes(body(self.loaded.model), list(unique), self.loaded.device)
+        numbers = iter([unique[beginning] for beginning in beginnings])
+        scores: list[float] = []
+        for part in self._batches.passes(rows):
+            hidden = prefixes.before([next(numbers) for _ in part], [row.tokens.ids[row.prefix :] for row in part])
+            at = [self.loaded.last(row.tokens.ids) - row.prefix for row in part]
+            places = torch.tensor(at, device=hidden.device)
+            scores += self._read(self.loaded.model.score(hidden[torch.arange(len(part), device=hidden.device), places]))
+        return scores
 
     def _padded(self, rows: Sequence[Sequence[int]], padding: int) -> Tensor:
         return padded(rows, padding, self.loaded.device)

@@ -20,6 +20,7 @@ from transformers import AutoModelForSeq2SeqLM
 from polypref import languages
 from polypref.backends.base import ModelSpec
 from polypref.backends.fingerprints import fingerprint
+from polypref.backends.hf_batches import TOKENS
 from polypref.backends.hf_files import chosen_device, chosen_dtype, load_tokenizer, load_weights, out_of_memory
 from polypref.backends.translation import Translation, TranslationRequest, TranslatorSpec
 from polypref.errors import ModelError
@@ -50,7 +51,7 @@ class Seq2SeqTranslator:
         """
         self._spec = spec
         self.model, self.tokenizer = _load(spec.model)
-        self._batch_tokens = spec.model.batch_tokens
+        self._batch_tokens = spec.model.batch_tokens or TOKENS
         self._names = self.tokenizer.get_vocab()
         self._prefixed = "<2en>" in self._names
         if "eng_Latn" in self._names:  # FLORES-200's names are NLLB's, under whatever name a folder has it

@@ -23,7 +23,7 @@ from trl.trainer.rloo_config import RLOOConfig
 from polypref.backends.answers import end_ids
 from polypref.backends.base import ModelSpec, Progress
 from polypref.backends.fingerprints import fingerprint
-from polypref.backends.hf_batches import Batches
+from polypref.backends.hf_batches import TOKENS, Batches
 from polypref.backends.rl_card import rl_card
 from polypref.backends.rl_figures import ALL, StopRules, grouped
 from polypref.backends.rl_training import Identify, RLOptions, RLPrompt, Score
@@ -180,7 +180,7 @@ class _Job:
             options=options,
             score=self.score,
             identify=self.identify,
-            batches=Batches(start.batch_tokens * (1 if config.use_cpu else CACHE_SHARE)),
+            batches=Batches((start.batch_tokens or TOKENS) * (1 if config.use_cpu else CACHE_SHARE)),
         )
         # The course says which is the best, not transformers, which would refuse this without a metric of its own.
         trainer.args.load_best_model_at_end = watching

@@ -21,6 +21,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 
 from polypref.backends.answers import AnswerReader, end_ids
 from polypref.backends.base import Completion, Generator, ModelSpec, Request, Sampling
+from polypref.backends.hf_batches import TOKENS
 from polypref.backends.hf_generate import HFGenerator
 from polypref.backends.hf_models import LoadedModel, Weights, short_window, window
 from polypref.backends.sft_training import METRIC, Figures, Measure
@@ -49,7 +50,8 @@ class InTraining(HFGenerator):
             model.dtype,
             self.fingerprint,
         )
-        self.batch_tokens = self.cache_tokens = start.batch_tokens  # beside the optimiser's state there is little room
+        # Beside the optimiser's state there is little room.
+        self.batch_tokens = self.cache_tokens = start.batch_tokens or TOKENS
         self.end_ids = end_ids(template, tokenizer, model.generation_config)
         self.reader = AnswerReader(tokenizer)
 
