@@ -8,7 +8,7 @@ since throughput does not depend on the weights. Shapes: ``short`` is 48 prompt 
 (114 to 456), ``long`` 1000 and 100 (40 to 160); ten answers a prompt.
 
 - plain: three sequences a batch, right-padded, whole logits, log softmax in float32, each sequence with its prompt.
-- TRL: ``DPOTrainer``'s reference log-probabilities of the same sequences as five pairs a prompt, batches of three pairs.
+- TRL: ``DPOTrainer``'s reference log-probabilities of the same sequences, five pairs a prompt, three pairs a batch.
 - ideal: the model's matrix products alone, 512 rows at a time, for as many tokens as must be run once: each prompt's
   and all answers' below the head, the answers' at the head. Attention, norms and the softmax are left out.
 
@@ -41,6 +41,10 @@ from polypref.backends.hf_logprobs import HFLogprobs
 
 SHAPES = {"short": (48, 285), "long": (1000, 100)}
 ANSWERS = 10
+COLUMNS = (
+    *("vocabulary", "dtype", "shape", "answer tokens", "ours, s", "plain, s", "plain ÷ ours", "TRL ÷ ours"),
+    *("of the ideal", "ours, MiB", "plain, MiB", "largest difference, nats"),
+)
 TEMPLATE = (
     "{% for m in messages %}{{ '<|' + m['role'] + '|> ' + m['content'] + ' <|end|>' }}{% if not loop.last %}{{ ' ' }}"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ ' <|assistant|>' }}{% endif %}"
@@ -143,7 +147,7 @@ class Case:
             for weight in weights:
                 for first in range(0, below, 512):
                     linear(inputs[weight.shape[1]][: min(512, below - first)], weight)
-        for first in range(0, sum(map(len, self.texts)), 512):
+        for _ in range(0, sum(map(len, self.texts)), 512):
             linear(inputs[head.shape[1]], head)
         if torch.cuda.is_available() and model.device.type == "cuda":
             torch.cuda.synchronize()
@@ -172,9 +176,8 @@ class Case:
             gradient_checkpointing=False,
             model_init_kwargs={"dtype": dtype},
         )
-        trainer = DPOTrainer(
-            str(folder), args=config, train_dataset=Dataset.from_list(pairs), processing_class=tokenizer
-        )
+        data = Dataset.from_list(pairs)
+        trainer = DPOTrainer(str(folder), args=config, train_dataset=data, processing_class=tokenizer)
         trainer.ref_model.eval()
         loader = trainer.get_train_dataloader()
 
@@ -227,12 +230,16 @@ def measure(folder: Path, vocabulary: int, dtype: str, shape: str, asked: argpar
     median = {name: statistics.median(found) for name, found in times.items()}
     memory = {name: peak(works[name]) for name in ("ours", "plain")}
     trl = f"{median['trl'] / median['ours']:.2f}" if "trl" in median else "not measured"
-    print(
-        f"| {vocabulary} | {dtype} | {shape} | {sum(map(len, case.texts))} | {median['ours']:.2f} | {median['plain']:.2f} | "
-        f"{median['plain'] / median['ours']:.2f} | {trl} | {median['ideal'] / median['ours']:.0%} | "
-        f"{memory['ours']:.0f} | {memory['plain']:.0f} | {error:.1e} |",
-        flush=True,
-    )
+    cells = [
+        *(vocabulary, dtype, shape, sum(map(len, case.texts))),
+        *(f"{median[name]:.2f}" for name in ("ours", "plain")),
+        f"{median['plain'] / median['ours']:.2f}",
+        trl,
+        f"{median['ideal'] / median['ours']:.0%}",
+        *(f"{memory[name]:.0f}" for name in ("ours", "plain")),
+        f"{error:.1e}",
+    ]
+    print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
 def main() -> None:
@@ -248,12 +255,8 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     warnings.simplefilter("ignore")
-    print(
-        "| vocabulary | dtype | shape | answer tokens | ours, s | plain, s | plain ÷ ours | TRL ÷ ours | of the ideal | ",
-        end="",
-    )
-    print("ours, MiB | plain, MiB | largest difference, nats |")
-    print("|" + "---|" * 12)
+    print("| " + " | ".join(COLUMNS) + " |")
+    print("|" + "---|" * len(COLUMNS))
     for vocabulary in asked.vocabularies:
         for dtype in asked.dtypes:
             with tempfile.TemporaryDirectory() as name:
