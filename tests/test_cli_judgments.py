@@ -79,6 +79,14 @@ def test_a_person_is_told_every_part_of_the_win_rates(file: Path) -> None:
     assert f"{part['flip_rate']:.1f}%" in lines["gpt · three · es"]
 
 
+def test_no_name_and_no_figure_is_cut_on_a_narrow_terminal(file: Path) -> None:
+    wide = [" ".join(line.split()) for line in call("winrate", "--judgments", file).splitlines()]
+    app = typer.Typer()
+    cli_judgments.add(app)
+    done = CliRunner().invoke(app, ["winrate", "--judgments", str(file)], env={"COLUMNS": "40"})
+    assert [" ".join(line.split()) for line in done.stdout.splitlines()] == wide
+
+
 def test_a_person_is_told_ratings_and_agreement(file: Path) -> None:
     told = call("ratings", "--judgments", file, "--resamples", 200)
     best = ratings(ROWS, RatingOptions(resamples=200))["models"][0]

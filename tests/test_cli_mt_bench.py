@@ -118,6 +118,7 @@ def test_one_command_draws_grades_and_tells(bench, tmp_path: Path, capsys) -> No
     call(*common)
     told = capsys.readouterr().out
     assert "MT-Bench by gpt" in told
+    assert "gpt: 0 + 0 tokens" in told  # all of it was said before
     assert "7.00 ± 0.00" in told
 
 
@@ -199,7 +200,7 @@ def test_a_scorer_may_grade_beside_a_judge(bench, capsys) -> None:
         (("--languages", "sw"), InputError, "has no questions in sw; it has de, en"),
         (("--answers", "icr=x"), RecipeError, "icr is named by --answers and by --model"),
         (("--model", "../x=fake"), RecipeError, "a model is called '../x'"),
-        (("--model", "x=missing.yaml"), RecipeError, "--model: missing.yaml cannot be read"),
+        (("--model", "x=missing.yaml"), RecipeError, "--model: missing.yaml does not exist"),
     ],
 )
 def test_a_mistake_is_told_before_anything_is_asked(bench, changed, error, complaint) -> None:

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 pytest.importorskip("lm_eval", reason="needs the extra eval")
 
-from polypref import cli_tasks
+from polypref import cli_tasks, registry
 from polypref.backends import lm_eval_harness
+from polypref.backends.base import ModelSpec
 from polypref.errors import InputError, RecipeError
 from tiny_training import save_tiny_model
 
@@ -119,13 +120,32 @@ def test_the_tax_is_one_table_and_is_kept(run: Callable[..., Any]) -> None:
 
 def test_figures_join_a_runs_results(run: Callable[..., Any]) -> None:
     Path("out").mkdir()
-    of_run = {"results": {"base": {"es": {"quality": 0.25}}}, "config": {"name": "mine"}, "key": "abc", "samples": []}
+    told = {"config": {"name": "mine"}, "date": "2026-01-02", "seed": 0, "signature": "polypref:0"}
+    of_run = {"results": {"base": {"es": {"quality": 0.25}}}, **told, "key": "abc", "samples": []}
     Path("out/results.json").write_text(json.dumps(of_run))
+    Path("out/report.html").write_text("the page of the run")
     run("tasks", "--model", "base", "--languages", "es", "--limit", "3")
     found = json.loads(Path("out/results.json").read_text())
+    page = Path("out/report.html").read_text()
+    assert "Standard tasks" in page
+    assert "The alignment tax" not in page
+    run("tasks", "--model", "aligned", "--languages", "es", "--limit", "3")
+    run("tax", "--before", "base", "--after", "aligned")
+    assert "The alignment tax" in Path("out/report.html").read_text()
     assert found["results"]["base"]["es"]["quality"] == 0.25
     assert found["results"]["base"]["es"]["words_acc_n"] == 3
     assert (found["config"], found["key"]) == ({"name": "mine"}, "abc")
+
+
+def test_a_runs_own_model_has_the_runs_name(run: Callable[..., Any]) -> None:
+    """Every checkpoint of a run lies in a folder of the same name."""
+    Path("out").mkdir()
+    models = {"mine-round-1": registry.fingerprint(ModelSpec(path="base")), "unmeasured": "another"}
+    Path("out/manifest.json").write_text(json.dumps({"models": models}))
+    Path("out/results.json").write_text(json.dumps({"results": {"mine-round-1": {}}, "samples": []}))
+    run("tasks", "--model", "base", "--languages", "es", "--limit", "3")
+    run("tasks", "--model", "aligned", "--languages", "es", "--limit", "3")
+    assert list(json.loads(Path("out/results.json").read_text())["standard_tasks"]) == ["mine-round-1", "aligned"]
 
 
 def test_mistakes_are_told_before_a_model_is_opened(run: Callable[..., Any]) -> None:
@@ -137,6 +157,10 @@ def test_mistakes_are_told_before_a_model_is_opened(run: Callable[..., Any]) -> 
         run("tasks", "--model", "base", "--languages", "es", "--limit", "0")
     with pytest.raises(RecipeError, match="system is a turn of the chat template"):
         run("tasks", "--model", "base", "--languages", "es", "--system", "Be brief.")
+    Path("out/results.json").write_text('{"results": {}, "kind": "comparison"}')
+    with pytest.raises(InputError, match="out holds judgments of answers; name another folder"):
+        run("tasks", "--model", "base", "--languages", "es")
+    Path("out/results.json").unlink()
     Path("out/manifest.json").write_text("{}")
     with pytest.raises(RecipeError, match="is not finished"):
         run("tasks", "--model", "base", "--languages", "es")

@@ -81,6 +81,11 @@ def test_a_changed_answer_prompt_or_version_is_scored_again(judged, monkeypatch)
     assert (scored, found.judgments[0].preference) == (2, 1.0)
     asked = dataclasses.replace(changed, messages=[{"role": "user", "content": "another question"}])
     assert judged([asked, *ONE[1:]])[1] == 2
+    before = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": "Hello!"}]
+    turns = [dataclasses.replace(one, messages=[*before, *one.messages]) for one in [asked, *ONE[1:]]]
+    assert judged(turns)[1] == 8  # the last turn is what it was
+    assert judged(turns)[1] == 0
+    assert judged([asked, *ONE[1:]])[1] == 8
     monkeypatch.setattr(Length, "VERSION", 2)
     assert judged([asked, *ONE[1:]])[1] == 8
 
@@ -91,15 +96,16 @@ def test_a_category_that_came_later_costs_no_score(judged):
     assert (scored, {j.category for j in found.judgments}) == (0, {"rivers"})
 
 
-def test_results_that_stand_are_left_as_they_are_and_a_page_that_is_gone_comes_back(judged, tmp_path):
+def test_results_that_stand_are_left_as_they_are_and_a_file_that_is_gone_comes_back(judged, tmp_path):
     judged(ONE)
     results = tmp_path / "out/results.json"
     before = results.stat().st_mtime_ns
     judged(ONE)
     assert results.stat().st_mtime_ns == before
-    (tmp_path / "out/report.html").unlink()
-    judged(ONE)
-    assert (tmp_path / "out/report.html").exists()
+    for name in ("report.html", "figures.json"):
+        (tmp_path / "out" / name).unlink()
+        judged(ONE)
+        assert (tmp_path / "out" / name).exists()
 
 
 def test_a_kill_between_judgments_and_results_takes_nothing_for_known_that_is_not(judged, tmp_path):

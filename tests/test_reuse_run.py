@@ -6,7 +6,7 @@ from statistics import fmean
 
 import pytest
 
-from polypref.backends.base import ModelSpec
+from polypref.backends.base import Completion, ModelSpec
 from polypref.backends.fake import FakeGenerator, _share
 from polypref.errors import InputError, RecipeError
 from polypref.mistakes import checked
@@ -230,6 +230,32 @@ def test_a_judge_of_pairs_gives_win_rates(tmp_path):
     before = journal.read_bytes()
     run(changed, tmp_path)
     assert journal.read_bytes() == before
+
+
+def test_an_order_that_was_not_answered_is_asked_again_by_the_next_run(tmp_path, monkeypatch):
+    """A verdict that rests on one order has a preference, and is not done."""
+    judges = {"pairs": {"scorer": "pair_judge", "model": {"path": "fake-judge?judges=1", "backend": "fake"}}}
+    changed = recipe(evaluate__win_rates=["pairs"], evaluate__judges=judges, best_of_n=..., diagnose=..., baselines=[])
+
+    def rows():
+        kept = (tmp_path / "win-rates/pairs/reuse-round-1/es").iterdir()
+        found = [row for path in kept for row in json.loads(path.read_text())["content"]["judgments"]]
+        return [row for row in found if row["model_answer"] != row["baseline_answer"]]
+
+    generate = FakeGenerator.generate
+
+    def failing(self, requests, sampling):
+        said = generate(self, requests, sampling)
+        lost = [Completion("", error="server answered 500")]
+        return [lost if r.id.endswith("/order-2") else one for r, one in zip(requests, said, strict=True)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeGenerator, "generate", failing)
+        run(changed, tmp_path)
+    assert {row["error"] for row in rows()} == {"with the answers swapped: server answered 500"}
+    assert all(row["preference"] == row["orders"][0] for row in rows())
+    run(changed, tmp_path)
+    assert not any("error" in row or None in row["orders"] for row in rows())
 
 
 def test_pairs_of_the_best_against_the_worst_train_as_rejection_sampling(tmp_path):

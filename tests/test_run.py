@@ -206,6 +206,32 @@ def test_what_a_step_had_to_say_stays_in_the_report(tmp_path):
     assert said[0] in done(recipe, tmp_path / "run").notes
 
 
+def test_standard_tasks_stay_in_the_results_of_a_run_while_the_model_is_the_same(copy):
+    """A training of two epochs makes another round's model, and the same policy."""
+    recipe, out = copy
+    file = out / "results.json"
+    models = json.loads((out / "manifest.json").read_text())["models"]
+    found = json.loads(file.read_text())
+    for name, who in (("policy", models["fake?version=2"]), ("small-round-1", models["small-round-1"])):
+        found["results"].setdefault(name, {})["es"] = {"arc_acc": 0.25, "arc_acc_stderr": 0.1, "arc_acc_n": 20}
+        task = {"model": who, "language": "es", "family": "arc", "metrics": ["arc_acc"]}
+        found["standard_tasks"] = (found["standard_tasks"] or {}) | {name: {"arc_es": task}}
+    file.write_text(json.dumps(found | {"alignment_tax": [{"from": "policy", "to": "small-round-1"}]}))
+    done(recipe, out, "report_samples=1")
+    again = json.loads(file.read_text())
+    assert {step: by["es"]["arc_acc"] for step, by in again["results"].items()} == {
+        "policy": 0.25,
+        "small-round-1": 0.25,
+    }
+    assert again["alignment_tax"] == [{"from": "policy", "to": "small-round-1"}]
+    said = []
+    run(read_recipe(recipe, ["train.epochs=2"]), out, warn=said.append)
+    later = json.loads(file.read_text())
+    assert list(later["standard_tasks"]) == list(later["results"]) == ["policy"]
+    assert later["alignment_tax"] is None
+    assert [sentence for sentence in said if sentence.startswith("small-round-1 is another model than the one")]
+
+
 # --- what a run refuses --------------------------------------------------------------------------------------------
 
 

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from polypref.cli_specs import judges_of, named
-from polypref.cli_stages import AsJson, options_of
+from polypref.cli_stages import AsJson
 from polypref.cli_terminal import Terminal
 from polypref.errors import InputError, RecipeError
 
 if TYPE_CHECKING:
-    from polypref.backends.base import Context, ScorerSpec
+    from polypref.backends.base import ScorerSpec
     from polypref.comparing import Compared
-    from polypref.records import Example
-    from polypref.stages.matches import Match
 
 Answers = Annotated[
     list[str] | None,
@@ -144,11 +142,22 @@ def _paths(entries: Sequence[str] | None) -> dict[str, str]:
 def _run(asked: _Asked, judges: Mapping[str, ScorerSpec], out: Path, dry_run: bool, as_json: bool) -> None:
     """Read, match, judge, tell."""
     from polypref import comparing, registry
+    from polypref.stages.answer_matches import read_matches
 
     comparing.check(judges)
     with Terminal() as terminal:
         reading, _ = registry.context(progress=terminal.progress, warn=terminal.warn)
-        matches, baseline = _matches(asked, reading)
+        matches, baseline = read_matches(
+            asked.answers,
+            reading,
+            prompts=asked.prompts,
+            references=asked.references,
+            baseline=asked.baseline,
+            languages=_tags(asked.languages),
+            id_key=asked.id_key,
+            limit=asked.limit,
+            seed=asked.seed,
+        )
         spoken = tuple(dict.fromkeys(match.language for match in matches))
         context, opener = registry.context(spoken, progress=terminal.progress, warn=terminal.warn)
         try:
@@ -175,53 +184,6 @@ def _run(asked: _Asked, judges: Mapping[str, ScorerSpec], out: Path, dry_run: bo
         print(json.dumps({**parts, "spent": found.spent}, ensure_ascii=False))
     else:
         _show(found, out)
-
-
-def _matches(asked: _Asked, context: Context) -> tuple[list[Match], str | None]:
-    """What is to be judged, and the name of the baseline, if there is one."""
-    from polypref.stages import alpaca_eval as stage
-    from polypref.stages.answer_files import Reply, read_replies
-    from polypref.stages.prompts import subset
-
-    languages = _tags(asked.languages)
-    prompts = _prompts(asked, languages, context)
-    spoken = {lang for example in prompts for lang in example.prompts}
-    told = tuple(spoken) if len(spoken) == 1 else languages
-    replies: dict[str, list[Reply]] = {}
-    baseline = asked.baseline
-    if asked.references is not None:
-        found = read_replies(asked.references, None, spoken)
-        models = {reply.model for reply in found}
-        [baseline] = models if len(models) == 1 and None not in models else {stage.REFERENCE}
-        replies[str(baseline)] = stage.spoken_in(found, told)
-    for name, path in asked.answers.items():
-        if name in replies:
-            raise RecipeError(f"--answers: {name} is what the reference answers are called; choose another name")
-        replies[name] = stage.spoken_in(read_replies(path, name, spoken), told)
-    if asked.prompts is None:
-        prompts = stage.prompts_of(reply for found in replies.values() for reply in found)
-    answered = [stage.joined(name, found, prompts, context.warn) for name, found in replies.items()]
-    chosen = subset(prompts, asked.limit, asked.seed)
-    return stage.matches(chosen, answered, baseline, languages, context.warn), baseline
-
-
-def _prompts(asked: _Asked, languages: Sequence[str], context: Context) -> list[Example]:
-    """The prompts that are named; none where the answers carry theirs."""
-    from polypref.stages.alpaca_eval import layout
-    from polypref.stages.prompts import PromptOptions, read_prompts
-
-    if asked.prompts is None:
-        return []
-    how = layout(asked.prompts)
-    options = options_of(
-        PromptOptions,
-        path=how.prompts.replace("{language}", "{lang}"),
-        require="any",
-        id_key=asked.id_key or how.id_key,
-        category_key=how.category_key,
-        languages=languages,
-    )
-    return read_prompts(options, context)[0]
 
 
 def _tags(codes: str | None) -> tuple[str, ...]:

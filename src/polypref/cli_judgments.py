@@ -153,17 +153,23 @@ def _with_error(value: float, stderr: float | None) -> str:
 
 
 def _table(head: Row, rows: Iterator[Row]) -> None:
-    """The command's answer to a person, on stdout."""
+    """The command's answer to a person, on stdout. A line may be longer than the terminal: names and figures that were
+    cut would say nothing."""
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
     table = Table("", *head, box=None, pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+    console = Console()
+    whole = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    Console(width=max(console.width, whole)).print(table)
 
 
 def _warnings(found: Any, name: str = "") -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polypref.cli_specs import judges_of, named
+from polypref.cli_specs import judges_of, named, tree_of
 from polypref.cli_stages import AsJson, options_of
 from polypref.cli_terminal import Terminal
 from polypref.errors import InputError, RecipeError
@@ -102,19 +102,9 @@ def mt_bench(
 
 def _model(text: str) -> dict[str, Any]:
     """A path, or a YAML or JSON file of a model's options."""
-    import yaml
-
-    path = Path(text)
-    if path.suffix not in (".yaml", ".yml", ".json"):
+    if not text.endswith((".yaml", ".yml", ".json")):
         return {"path": text}
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise RecipeError(f"--model: {path} cannot be read ({reason}); write path, backend and url as YAML") from None
-    if not isinstance(tree, dict):
-        raise RecipeError(f"--model: {path} holds no model; write path, backend and url as YAML")
-    return tree
+    return tree_of(Path(text), "--model", "model", "path, backend and url")
 
 
 def _questions(
@@ -202,6 +192,10 @@ def _show(found: Benched, out: Path) -> None:
         console.print(table)
     for note in found.results["notes"]:
         console.print(note, style="yellow", highlight=False, markup=False)
+    for judge, spent in found.spent.items():
+        told = f"{judge}: {spent['tokens_asked']} + {spent['tokens_answered']} tokens"
+        told += "" if spent["cost"] is None else f", cost {spent['cost']:.4g}"
+        console.print(told, highlight=False, markup=False)
     for path, what in ((PAGE, "the same, to read and to pass on"), (GRADES, "every answer with the judge's words")):
         console.print(f"{out / path}  {what}", highlight=False, markup=False, soft_wrap=True)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,10 +13,6 @@ from polypref.cli_specs import named
 from polypref.cli_stages import AsJson, options_of
 from polypref.cli_terminal import Terminal
 from polypref.errors import RecipeError
-
-if TYPE_CHECKING:
-    from polypref.records import Example
-    from polypref.stages.matches import Match
 
 
 def add_to(app: typer.Typer) -> None:
@@ -51,6 +46,8 @@ def people_export(
     as_json: AsJson = False,
 ) -> None:
     """Blind comparisons for people, in random order, as CSV and for Argilla and Label Studio."""
+    from polypref import registry
+    from polypref.stages.answer_matches import read_matches
     from polypref.stages.judgments import read_judgments
     from polypref.stages.people import PeopleOptions, blinded, of_judgments, of_matches, write_key
     from polypref.stages.people_formats import write_items
@@ -68,7 +65,10 @@ def people_export(
         if judgments is not None:
             contests, left_out = of_judgments(read_judgments(_file(judgments)))
         else:
-            contests, left_out = of_matches(_matches(answers or [], prompts, baseline, options.languages, terminal))
+            paths = dict(named(answers or [], "--answers", "PATH", "mine=answers/{language}.jsonl"))
+            context, _ = registry.context(progress=terminal.progress, warn=terminal.warn)
+            matches, _ = read_matches(paths, context, prompts=prompts, baseline=baseline, languages=options.languages)
+            contests, left_out = of_matches(matches)
         found = blinded(contests, options, left_out)
         write_items(out, found.items, terminal.warn)
         write_key(key, found.key)
@@ -85,31 +85,6 @@ def people_export(
     print(f"{out}: {told['items']} comparisons ({counts}); the key is {key}")
     for reason, count in found.left_out.items():
         print(f"{count} left out: {reason}")
-
-
-def _matches(
-    entries: Sequence[str], path: str | None, baseline: str | None, languages: Sequence[str], terminal: Terminal
-) -> list[Match]:
-    """The matches of answers that nobody has judged."""
-    from polypref import registry
-    from polypref.stages import alpaca_eval as stage
-    from polypref.stages.answer_files import read_replies
-    from polypref.stages.prompts import PromptOptions, read_prompts
-
-    context, _ = registry.context(progress=terminal.progress, warn=terminal.warn)
-    prompts: list[Example] = []
-    if path is not None:
-        how = stage.layout(path)
-        where = {"path": how.prompts.replace("{language}", "{lang}"), "id_key": how.id_key}
-        prompts, _ = read_prompts(options_of(PromptOptions, **where, require="any", languages=languages), context)
-    spoken = {lang for example in prompts for lang in example.prompts}
-    replies = {
-        name: stage.spoken_in(read_replies(file, name, spoken), tuple(spoken) if len(spoken) == 1 else languages)
-        for name, file in named(entries, "--answers", "PATH", "mine=answers/{language}.jsonl")
-    }
-    prompts = prompts or stage.prompts_of(reply for found in replies.values() for reply in found)
-    models = [stage.joined(name, found, prompts, terminal.warn) for name, found in replies.items()]
-    return stage.matches(prompts, models, baseline, languages, terminal.warn)
 
 
 def people_import(

@@ -100,20 +100,30 @@ def judges_of(entries: Sequence[str], url: str | None = None, overrides: Sequenc
     return judges
 
 
-def _read(path: Path, url: str | None) -> dict[str, Any]:
-    """A scorer's spec of a YAML or JSON file: scorer, model, reference, settings; its server is ``url`` where it names
-    none itself."""
+def tree_of(path: Path, option: str, holds: str, keys: str) -> dict[str, Any]:
+    """The object of a YAML or JSON file that an option names; ``holds`` and ``keys`` say what it should be.
+
+    Raises:
+        RecipeError: it cannot be read, or is no object.
+    """
     import yaml
 
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RecipeError(f"--judge: {path} does not exist; check the path") from None
+        raise RecipeError(f"{option}: {path} does not exist; check the path") from None
     except (OSError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
-        raise RecipeError(f"--judge: {path} cannot be read ({reason}); write scorer, model and settings") from None
+        raise RecipeError(f"{option}: {path} cannot be read ({reason}); write {keys}") from None
     if not isinstance(tree, dict):
-        raise RecipeError(f"--judge: {path} holds no scorer; write scorer, model and settings as YAML or JSON")
+        raise RecipeError(f"{option}: {path} holds no {holds}; write {keys} as YAML or JSON")
+    return tree
+
+
+def _read(path: Path, url: str | None) -> dict[str, Any]:
+    """A scorer's spec of a YAML or JSON file: scorer, model, reference, settings; its server is ``url`` where it names
+    none itself."""
+    tree = tree_of(path, "--judge", "scorer", "scorer, model and settings")
     model = tree.get("model")
     if url and tree.get("scorer") in OF_A_SERVER and isinstance(model, dict):
         tree["model"] = {"backend": "openai", "url": url} | model

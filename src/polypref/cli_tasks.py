@@ -39,7 +39,9 @@ def tasks(
     ],
     languages: Annotated[str | None, typer.Option(help="with commas, e.g. en,es,sw")] = None,
     out: Folder = Path("runs/tasks"),
-    name: Annotated[str | None, typer.Option(help="of the model in the results; its folder's when left out")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="of the model in the results; the run's own, else its folder's when left out")
+    ] = None,
     adapter: Annotated[str | None, typer.Option(help="a LoRA adapter on --model")] = None,
     include_path: Annotated[
         Path | None, typer.Option(help="a folder of lm-eval task files (.yaml) beside lm-eval's own; their code is run")
@@ -87,7 +89,6 @@ def tasks(
         device=device,
         trust_remote_code=trust_remote_code,
     )
-    called = name or Path(adapter or model).name
     tags = [normalise(one) for one in _split(languages)]
     with Terminal() as terminal, locked(out, terminal.warn):
         found = _read(out)
@@ -95,13 +96,16 @@ def tasks(
         planned = stage.plan(_split(tasks_), tags, harness.names())
         for absent in planned.absent:
             terminal.warn(absent)
+        who = registry.fingerprint(spec)
+        called = name or _called_by_run(out, found, who) or Path(adapter or model).name
         context, opener = registry.context(progress=terminal.progress, warn=terminal.warn)
         try:
             done = stage.run_tasks(planned.tasks, spec, called, settings, harness, out, context, registry.fingerprint)
         finally:
             opener.close()
-        results = stage.merged(found or _fresh(out), called, stage.kept(out)[called])
+        results = stage.merged(found or _fresh(out), called, who, stage.kept(out)[called])
         _write(out, results)
+    _page(out)
     if as_json:
         print(json.dumps({name: results[name] for name in ("results", "standard_tasks")}, ensure_ascii=False))
     else:
@@ -138,6 +142,7 @@ def tax(
             results = _read(out) or _fresh(out)
             others = [t for t in results.get("alignment_tax") or () if (t["from"], t["to"]) != (before, after)]
             _write(out, {**results, "alignment_tax": [*others, found]})
+    _page(out)
     if as_json:
         print(json.dumps(found, ensure_ascii=False, allow_nan=False))
     else:
@@ -162,7 +167,18 @@ def _read(out: Path) -> dict[str, Any] | None:
         raise InputError(f"{file} is no JSON ({error}); remove it, or name another folder with --out") from None
     if not isinstance(found, dict) or not isinstance(found.get("results"), dict):
         raise InputError(f"{file} has no results; name another folder with --out")
+    if found.keys() & {"kind", "benchmark"}:  # evaluate compare, alpaca and mt-bench, which write theirs anew
+        raise InputError(f"{out} holds judgments of answers; name another folder with --out")
     return found
+
+
+def _called_by_run(out: Path, found: Mapping[str, Any] | None, who: str) -> str | None:
+    """How the run in a folder calls the model with this fingerprint, where it has figures of it."""
+    file = out / "manifest.json"
+    if found is None or not file.exists():
+        return None
+    models = json.loads(file.read_text(encoding="utf-8")).get("models", {})
+    return next((name for name, known in models.items() if known == who and name in found["results"]), None)
 
 
 def _fresh(out: Path) -> dict[str, Any]:
@@ -180,6 +196,14 @@ def _write(out: Path, results: Mapping[str, Any]) -> None:
     from polypref.store.atomic import write_json
 
     write_json(out / RESULTS, results)
+
+
+def _page(out: Path) -> None:
+    """Make the page of a run's folder again, with the tasks."""
+    from polypref import reporting
+
+    if (out / reporting.PAGE).exists():
+        reporting.again(out)
 
 
 def _show_figures(name: str, done: Sequence[Done], out: Path) -> None:

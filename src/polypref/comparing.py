@@ -105,7 +105,7 @@ def compare(
     """
     check(judges)
     with locked(out, context.warn):
-        standing = _standing(out)
+        standing = standing_results(out, ("kind", KIND), "comparisons")
         told: dict[str, Any] = {}
         spent: dict[str, Mapping[str, Any]] = {}
         judgments: list[Judgment] = []
@@ -118,7 +118,8 @@ def compare(
             judgments += found
         write_judgments(out / JUDGMENTS, judgments)
         key = digest([VERSION, dict(config), versions(), told, file_digest(out / JUDGMENTS)])
-        if standing is not None and standing.get("key") == key and (out / PAGE).exists():
+        whole = all((out / name).exists() for name in (FIGURES, PAGE))
+        if standing is not None and standing.get("key") == key and whole:
             return Compared(judgments, json.loads((out / FIGURES).read_text(encoding="utf-8")), standing, spent)
         results = {**_results(judgments, baseline, config, told), "key": key}
         figures = figures_of(judgments, RatingOptions(anchor=baseline, seed=config.get("seed", 0)))
@@ -217,8 +218,12 @@ def _key(matches: Sequence[Match], spec: ScorerSpec) -> str | None:
     judge of pairs, which has its journal."""
     if spec.scorer in registry.COMPARERS or (version := registry.version_of(spec.scorer)) is None:
         return None
-    gold = {f"{match.language}/{match.id}": match.gold for match in matches if match.gold is not None}
-    return digest([version, spec.identity(registry.fingerprint), gold])
+    beside = {  # what a scorer reads and a judgment does not hold: the right answer, and turns before the last
+        f"{match.language}/{match.id}": [match.gold, match.messages]
+        for match in matches
+        if match.gold is not None or len(match.messages) > 1
+    }
+    return digest([version, spec.identity(registry.fingerprint), beside])
 
 
 def _known(out: Path, standing: Mapping[str, Any] | None, judge: str, key: str) -> dict[Place, Judgment]:
@@ -228,11 +233,14 @@ def _known(out: Path, standing: Mapping[str, Any] | None, judge: str, key: str) 
     return {_place(judgment): judgment for judgment in read_judgments(out / JUDGMENTS) if judgment.judge == judge}
 
 
-def _standing(out: Path) -> dict[str, Any] | None:
-    """The results that stand in the folder, None where there are none.
+def standing_results(out: Path, mark: tuple[str, str], what: str) -> dict[str, Any] | None:
+    """The results that stand in a folder, None where there are none.
+
+    Args:
+        mark: a part of theirs and its value, by which they are known.
 
     Raises:
-        UserError: it holds something else than comparisons.
+        UserError: it holds something else than ``what``.
     """
     try:
         found = json.loads((out / RESULTS).read_text(encoding="utf-8"))
@@ -240,8 +248,8 @@ def _standing(out: Path) -> dict[str, Any] | None:
         found = None
     except ValueError:
         raise InputError(f"{out / RESULTS} is not JSON; remove it, or name another folder with --out") from None
-    if (out / "manifest.json").exists() or (found is not None and found.get("kind") != KIND):
-        raise UserError(f"{out} holds something else than comparisons; name another folder with --out")
+    if (out / "manifest.json").exists() or (found is not None and mark not in found.items()):
+        raise UserError(f"{out} holds something else than {what}; name another folder with --out")
     return found
 
 

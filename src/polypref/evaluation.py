@@ -14,6 +14,7 @@ from polypref.stages import evaluate as evaluating
 from polypref.stages import generate as generating
 from polypref.stages import language_fidelity as fidelity
 from polypref.stages import score as scoring
+from polypref.stages import standard_tasks
 from polypref.stages.judgments import Judgment
 from polypref.store.shards import Track
 from polypref.workshop import Model, NamedScorer, Reward, Round, Workshop
@@ -30,6 +31,12 @@ class Evaluated:
     judgments: list[Judgment] = field(default_factory=list)
 
 
+def models(shop: Workshop, rounds: Sequence[Round]) -> list[Model]:
+    """The run's models, each once: the reference, the policy, every round's baselines and model."""
+    found = [shop.reference, shop.policy, *(model for r in rounds for model in (*r.baselines, r.result))]
+    return list({model.name: model for model in found}.values())
+
+
 def evaluate_models(shop: Workshop, rounds: Sequence[Round], held_out: Track | None, rewards: Rewards) -> Evaluated:
     """The reference, the policy, every round's model and the baselines, and what best-of-n makes of the policy."""
     section = shop.recipe.evaluate
@@ -41,9 +48,8 @@ def evaluate_models(shop: Workshop, rounds: Sequence[Round], held_out: Track | N
     judgments: list[Judgment] = []
     shop.meet_the_unseen()
     if section is not None and held_out is not None:
-        models = [reference, shop.policy, *(model for r in rounds for model in (*r.baselines, r.result))]
-        for name, model in {model.name: model for model in models}.items():
-            answered[name], out[name] = _evaluate(shop, section, held_out, model, reference)
+        for model in models(shop, rounds):
+            answered[model.name], out[model.name] = _evaluate(shop, section, held_out, model, reference)
         for reward in _rewards(rounds):
             accuracy = _reward_accuracy(shop, section, held_out, reward, [reference, reward.policy])
             out[reward.policy.name] = out[reward.policy.name].merge(accuracy)
@@ -238,6 +244,24 @@ def _translated(shop: Workshop, track: Track, name: str, origins: tuple[str | No
         return track
     options = section.options(shop.answering(shop.policy))
     return shop.translate(track, name, options.model_copy(update={"directions": ("to_pivot",), "origins": origins}))
+
+
+def with_standard_tasks(
+    shop: Workshop, rounds: Sequence[Round], results: Mapping[str, Any], former: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The figures of standard tasks and the tables of the tax that ``polypref evaluate tasks`` and ``tax`` put into the
+    former results.json, with the results of this time. Those of a model that the run has made anew are left out, and
+    said."""
+    put = former.get("standard_tasks") or {}
+    known = models(shop, rounds) if put and shop.recipe.answers else []
+    who = {model.name: registry.fingerprint(model.spec) for model in known if model.name in put}
+    found = standard_tasks.carried(former, results, who)
+    for name in put.keys() - (found["standard_tasks"] or {}).keys():
+        shop.tell(
+            f"{name} is another model than the one that was put standard tasks, so their figures are left out; remove "
+            f"{shop.out / standard_tasks.FOLDER / name} and run polypref evaluate tasks again"
+        )
+    return found
 
 
 def labelled_accuracy(shop: Workshop, rounds: Sequence[Round]) -> dict[str, evaluating.Evaluation]:

@@ -23,8 +23,8 @@ from typing import Any
 
 from polypref import registry
 from polypref.backends.base import Context, ScorerSpec
-from polypref.comparing import FIGURES, JUDGMENTS, PAGE, RESULTS, check, journal_path
-from polypref.errors import InputError, ModelError, RecipeError, UserError
+from polypref.comparing import FIGURES, JUDGMENTS, PAGE, RESULTS, check, journal_path, standing_results
+from polypref.errors import ModelError, RecipeError
 from polypref.maths.stats import Estimate
 from polypref.stages import evaluate as evaluating
 from polypref.stages import mt_bench_answers, mt_bench_grades
@@ -107,7 +107,7 @@ def mt_bench(bench: Bench, out: Path, context: Context, *, config: Mapping[str, 
     """
     _check(bench)
     with locked(out, context.warn):
-        standing = _standing(out)
+        standing = standing_results(out, ("benchmark", METRIC), "MT-Bench")
         answers = dict(bench.given)
         for model, options in bench.drawn.items():
             answers[model] = _drawn(bench.questions, options, out, context)
@@ -315,16 +315,3 @@ def _page(
         versions=results["versions"],
     )
     write_judgments_page(path, judgments, figures["head_to_head"] or {}, about, figures[METRIC])
-
-
-def _standing(out: Path) -> dict[str, Any] | None:
-    """The results that stand in the folder, None where there are none."""
-    try:
-        found = json.loads((out / RESULTS).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        found = None
-    except ValueError:
-        raise InputError(f"{out / RESULTS} is not JSON; remove it, or name another folder with --out") from None
-    if (out / "manifest.json").exists() or (found is not None and found.get("benchmark") != METRIC):
-        raise UserError(f"{out} holds something else than MT-Bench; name another folder with --out")
-    return found

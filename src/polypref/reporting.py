@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polypref import diagnosis_steps, reuse_results
+from polypref import diagnosis_steps, evaluation, reuse_results
 from polypref.best_of_n_steps import QUALITY
 from polypref.errors import InputError
-from polypref.evaluation import Evaluated
 from polypref.inputs import training_prompts
 from polypref.recipe import Recipe, as_tree
 from polypref.recipe_file import read_recipe
@@ -42,7 +41,7 @@ class Made:
     """What a run made and found, on its way into results.json."""
 
     rounds: Sequence[Round] = ()
-    evaluated: Evaluated = field(default_factory=Evaluated)
+    evaluated: evaluation.Evaluated = field(default_factory=evaluation.Evaluated)
     lead: Dominance | None = None
     found: Findings = field(default_factory=Findings)
     rewards: Rewards = field(default_factory=lambda: Rewards({}))
@@ -67,7 +66,8 @@ def publish(shop: Workshop, made: Made) -> ReportData:
         REPORT_VERSION,
     ]
     key = digest(content)
-    if (shop.out / PAGE).exists() and (standing := _read(shop.out)) and standing.get("key") == key:
+    standing = _read(shop.out) or {}
+    if (shop.out / PAGE).exists() and standing.get("key") == key:
         return _from_results(standing)
     data = gather(shop, made, picked)
     results = _as_results(data)
@@ -77,6 +77,7 @@ def publish(shop: Workshop, made: Made) -> ReportData:
     signs = reuse_results.signatures(shop.recipe, results, gains)
     # Of a run that measures nothing there is nothing to say.
     data = dataclasses.replace(data, signatures=signs if any(signs["examined"].values()) else None)
+    data = dataclasses.replace(data, **evaluation.with_standard_tasks(shop, made.rounds, data.results, standing))
     reuse_results.write_judgments(shop.out, made.evaluated, data)
     write_text(shop.out / PAGE, render(data))
     write_json(shop.out / RESULTS, {**_as_results(data), "sft": made.sft, "key": key})
@@ -85,7 +86,7 @@ def publish(shop: Workshop, made: Made) -> ReportData:
 
 PARTS = (
     *("rounds", "notes", "timings", "dominance", "unseen", "rewards", "representation"),
-    *("best_of_n", "alignments", "diagnosis", "signatures", "judgments"),
+    *("best_of_n", "alignments", "diagnosis", "signatures", "judgments", "standard_tasks", "alignment_tax"),
 )
 
 

@@ -104,14 +104,14 @@ def _judgments(
     shop: Workshop, judge: str, before: Track, after: Track, names: tuple[str, str]
 ) -> list[Judgment] | None:
     """What a judge of pairs says, kept shard by shard and language by language, and every answer of the judge as it
-    comes. Where it gave no verdict, it is asked again by the next run, about that alone. None of a judge that gives
-    numbers."""
+    comes. Where an order was not answered, it is asked again by the next run, about that alone. None of a judge that
+    gives numbers."""
     spec = shop.recipe.evaluate.judges.get(judge) if shop.recipe.evaluate else None
     if spec is None or spec.scorer not in registry.COMPARERS:
         return None
     before, after, folder = before.texts(), after.texts(), f"win-rates/{judge}/{names[1]}"
     options = JudgeOptions(name=judge, judge=spec)
-    settings = [judged.VERSION, shop.scorer_identity(NamedScorer(judge, spec).options())]
+    settings = [judged.VERSION, names, shop.scorer_identity(NamedScorer(judge, spec).options())]
     told: list[Judgment] = []
     done = 0
     with shop.manifest.step(folder) as step, Journal(shop.out / folder / "journal.jsonl", shop.context.warn) as journal:
@@ -124,7 +124,7 @@ def _judgments(
                 key = digest([settings, lang, theirs, after.inputs(lang, index)])
                 content = kept(path, key)
                 found = [parse_judgment(row, path.name) for row in content["judgments"]] if content else []
-                if content is None or any(judgment.preference is None for judgment in found):
+                if content is None or any(judgment.error is not None for judgment in found):
                     step.update(worked=True)
                     met = judged.matches(opponents, after.unit(lang, index), model=names[1], baseline=names[0])
                     found = list(judge_matches(met, options, shop.context, journal))

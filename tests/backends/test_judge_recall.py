@@ -11,7 +11,7 @@ import pytest
 from judged_answers import Says, comparison, judged, served, token
 from scripted_server import Reply, ScriptedServer
 
-from polypref.backends.base import Completion, Request, Usage, Verdict
+from polypref.backends.base import Comparison, Completion, ModelSpec, Request, Usage, Verdict
 from polypref.backends.judge import NumberJudge, PairJudge
 from polypref.backends.judging import NumberSettings, PairSettings
 from polypref.errors import InputError, ModelError
@@ -86,6 +86,58 @@ def test_another_question_or_another_judge_finds_nothing() -> None:
         PairJudge(says, settings).compare([comparison("a", "b")], kept)
     PairJudge(says, PairSettings()).compare([comparison("a", "other")], kept)
     assert len(says.requests) == 10
+
+
+def test_the_key_is_of_what_is_asked_and_of_whom_alone() -> None:
+    """The comparison's name has no part in it; the texts, their order, the prompt and the model have."""
+    settings = PairSettings(read="verdict")
+
+    def keys(asked: Comparison, settings: PairSettings = settings, **spec: Any) -> set[str]:
+        judge = PairJudge(served("http://localhost:1/v1"), settings, ModelSpec(path="judge", backend="openai", **spec))
+        return {judge.key(request) for request in judge.requests(asked)}
+
+    plain = comparison("a", "b")
+    known = keys(plain)
+    assert len(known) == 2
+    assert keys(comparison("a", "b", "q2"), PairSettings(prompt="pair-1")) == known
+    assert keys(comparison("b", "a")) == known, "the orders the other way round"
+    assert keys(plain, price=(1.0, 2.0), concurrency=3, timeout=9.0) == known
+    others = [
+        keys(comparison("a", "c")),
+        keys(Comparison("q1", "es", plain.messages, "a", "b")),
+        keys(Comparison("q1", "en", [{"role": "user", "content": "Why?"}], "a", "b")),
+        keys(plain, PairSettings(read="verdict", max_tokens=9)),
+        keys(plain, PairSettings(read="verdict", temperature=None)),
+        keys(plain, PairSettings(top_logprobs=5)),
+        keys(plain, PairSettings(top_logprobs=6)),
+        keys(plain, chat_template_kwargs={"enable_thinking": False}),
+    ]
+    assert len(set.union(known, *others)) == 2 * (len(others) + 1)
+
+
+def test_what_asks_the_same_is_asked_once_and_gets_one_answer() -> None:
+    """Three comparisons of the same two texts, the last the other way round: two requests, told to all three."""
+    said = iter("AB")
+    says, kept = Says(lambda request, k: token(next(said), usage=Usage(300, 1))), Kept()
+    judge = PairJudge(says, PairSettings(temperature=1.0))
+    asked = [comparison("a", "b", "q1"), comparison("a", "b", "q2"), comparison("b", "a", "q3")]
+    once = judge.compare(asked, kept)
+    assert [request.id for request in says.requests] == ["q1/order-1", "q1/order-2"]
+    assert [verdict.preference for verdict in once] == [1.0, 1.0, 0.0]
+    assert [verdict.usage for verdict in once] == [Usage(600, 2), Usage(), Usage()]
+    again = judge.compare(asked, kept)
+    assert [verdict.preference for verdict in again] == [1.0, 1.0, 0.0]
+    assert len(says.requests) == 2
+
+
+def test_what_asks_the_same_as_a_request_that_fails_has_its_reason() -> None:
+    says, kept = Says(lambda request, k: Completion("", error="server answered 500")), Kept()
+    judge = PairJudge(says, PairSettings())
+    found = judge.compare([comparison("a", "b", "q1"), comparison("a", "b", "q2")], kept)
+    assert [verdict.error for verdict in found] == [
+        "server answered 500; with the answers swapped: server answered 500"
+    ] * 2
+    assert (len(says.requests), kept) == (2, {})
 
 
 def test_something_else_under_a_key_is_told() -> None:

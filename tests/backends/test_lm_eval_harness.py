@@ -243,9 +243,12 @@ def test_what_a_task_is_does_not_hang_on_where_it_lies(include: Path, tmp_path: 
     changed_data = of(moved).identity("rivers")
     (moved / "utils.py").write_text("def f(): pass\n")
     changed_code = of(moved).identity("rivers")
+    (moved / "shared").mkdir()
+    (moved / "shared" / "utils.py").write_text("def f(): pass\n")
+    further_code = of(moved).identity("rivers")
     write(moved, "rivers_de", tmp_path / "de.jsonl", doc_to_text="{{q}}!")
-    found = [before, changed_data, changed_code, of(moved).identity("rivers")]
-    assert len({json.dumps(one) for one in found}) == 4
+    found = [before, changed_data, changed_code, further_code, of(moved).identity("rivers")]
+    assert len({json.dumps(one) for one in found}) == 5
     assert before.keys() == {"rivers", "rivers_de", "rivers_es"}
 
 

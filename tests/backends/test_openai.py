@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import signal
 import socket
 import socketserver
@@ -240,6 +241,12 @@ def test_the_chosen_token_is_told_also_where_it_is_not_among_the_likeliest() -> 
         assert asked_for_logprobs(server.url)[0].first_token == {"C": 0.0}
 
 
+def test_a_token_that_cannot_stand_there_is_left_out() -> None:
+    """Python's servers write log 0 as -Infinity, which no file of JSON can hold."""
+    with ScriptedServer(first_token("A", ("A", -0.2), ("B", -math.inf))) as server:
+        assert asked_for_logprobs(server.url)[0].first_token == {"A": -0.2}
+
+
 @pytest.mark.parametrize(
     "told",
     [
@@ -269,16 +276,19 @@ def test_nonsense_in_the_place_of_log_probabilities_is_none(told: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "message",
+    ("status", "message"),
     [
-        "logprobs is not supported with this model",
-        "Extra inputs are not permitted: top_logprobs",
-        "max top_logprobs: 3",
+        (400, "logprobs is not supported with this model"),
+        (422, "Extra inputs are not permitted: top_logprobs"),
+        (400, "max top_logprobs: 3"),
+        (403, "You are not allowed to request logprobs from this model"),
     ],
 )
-def test_a_server_that_refuses_log_probabilities_is_asked_without_and_not_for_them_again(message: str) -> None:
+def test_a_server_that_refuses_log_probabilities_is_asked_without_and_not_for_them_again(
+    status: int, message: str
+) -> None:
     def script(body: dict[str, Any]) -> Reply:
-        return Reply(400, {"error": {"message": message}}) if "logprobs" in body else Reply.texts("A")
+        return Reply(status, {"error": {"message": message}}) if "logprobs" in body else Reply.texts("A")
 
     with ScriptedServer(script) as server:
         assert asked_for_logprobs(server.url, 3, concurrency=1) == [Completion("A")] * 3

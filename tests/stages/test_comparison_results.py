@@ -14,13 +14,15 @@ def judgment(id, preference, language="es", **more):
 
 
 def test_a_comparison_seen_from_the_other_side():
-    one = judgment("a", 0.75, orders=(1.0, 0.5), flipped=False)
+    """With mine first it wins for certain; with theirs first neither does, and that is the first order of theirs."""
+    one = judgment("a", 0.75, orders=(1.0, 0.5), flipped=False, said=("mine first", "theirs first"))
     other = swapped(one)
-    assert (other.model, other.baseline, other.preference, other.orders) == ("theirs", "mine", 0.25, (0.0, 0.5))
+    assert (other.model, other.baseline, other.preference, other.orders) == ("theirs", "mine", 0.25, (0.5, 0.0))
+    assert other.said == ("theirs first", "mine first")
     assert (other.model_length, other.baseline_length, other.model_answer) == (3, 2, "xyz")
     assert swapped(other) == one
     failed = judgment("b", None, error="timeout", orders=(None, 1.0))
-    assert (swapped(failed).preference, swapped(failed).orders) == (None, (None, 0.0))
+    assert (swapped(failed).preference, swapped(failed).orders) == (None, (0.0, None))
     assert seen_from("theirs", [one], both_sides=True) == [other]
     assert seen_from("theirs", [one], both_sides=False) == []
 

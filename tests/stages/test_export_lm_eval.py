@@ -87,3 +87,9 @@ def test_results_without_figures_or_date_are_refused(tmp_path):
         write_lm_eval(tmp_path, {**RESULTS, "results": {}})
     with pytest.raises(InputError, match="says 'today' for its date"):
         write_lm_eval(tmp_path, {**RESULTS, "date": "today"})
+
+
+def test_two_models_that_would_share_a_file_are_refused(tmp_path):
+    with pytest.raises(InputError, match="a/b and a:b would both be written to a__b; rename one of them"):
+        write_lm_eval(tmp_path, {**RESULTS, "results": {"a/b": {}, "a:b": {}}})
+    assert not list(tmp_path.iterdir())

@@ -149,6 +149,11 @@ def test_all_figures_of_a_file_in_one():
     assert found["agreement"] == agreement(two, resamples=100)
 
 
+def test_one_judge_who_judged_a_comparison_twice_still_has_win_rates():
+    found = figures([judgment("a", "1", 1.0), judgment("a", "1", 0.0)])
+    assert (found["win_rates"]["win_rate"], found["agreement"]) == (50, None)
+
+
 def test_judges_who_share_nothing_have_no_agreement_among_the_figures():
     rows = [judgment("a", "1", 1.0), judgment("b", "2", 1.0)]
     assert figures(rows)["agreement"] is None

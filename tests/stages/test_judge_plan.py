@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -80,6 +81,13 @@ def test_what_was_answered_is_left_out_and_sets_the_estimates_right(tmp_path: Pa
         assert (found.requests, found.recalled) == (3, 1)
         assert (found.tokens_asked, found.tokens_answered, found.tokens_answered_at_most) == (99, 15, 60)
         assert plan(met, options(), BARE, journal).expected == "as the server counted 1 requests"
+
+
+def test_what_asks_the_same_is_reckoned_once() -> None:
+    """Two models gave the same answer to one prompt, and a third meets both."""
+    met = [match("a", "a" * 40, "b" * 60), dataclasses.replace(match("a", "a" * 40, "b" * 60), model="other")]
+    found = plan(met, options(), BARE).total
+    assert (found.matches, found.requests, found.tokens_asked) == (2, 2, 44)
 
 
 def test_an_answer_that_the_server_did_not_count_sets_nothing_right(tmp_path: Path) -> None:

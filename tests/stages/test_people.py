@@ -62,6 +62,24 @@ def fill(items: Any, verdict: Any, annotator: str = "ana") -> str:
     return file.getvalue()
 
 
+def test_samples_of_one_prompt_are_comparisons_of_their_own() -> None:
+    """The person agrees with the judge on the first sample and not on the second, each shown its own answers."""
+    texts = [{"model_answer": f"good {k}", "baseline_answer": f"bad {k}", "sample": k} for k in (0, 1)]
+    judges = [judged("q", 1.0, **more) for more in texts]
+    found = blinded(of_judgments(judges)[0], PeopleOptions())
+    key = {row.item: row for row in found.key}
+    assert len(key) == 2
+    said = [
+        Said("here", item, "A" if (row.a == "model") == (row.sample == 0) else "B", "ana") for item, row in key.items()
+    ]
+    people = unblinded(said, key)
+    assert {(j.sample, j.model_answer): j.preference for j in people} == {(0, "good 0"): 1.0, (1, "good 1"): 0.0}
+    agreed = people_agreement(people, judges, key)
+    assert agreed is not None
+    [pair] = agreed["pairs"]
+    assert (pair["n"], pair["raw"]) == (2, 0.5)
+
+
 # --- the draw ------------------------------------------------------------------------------------------------------
 
 

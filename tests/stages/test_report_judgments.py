@@ -3,11 +3,13 @@
 import pytest
 from judged_comparisons import judgment, many, told
 
+from polypref.stages.comparison_results import seen_from_both_sides
 from polypref.stages.report_judgment_figures import Rate, boards, rate, texts
 from polypref.stages.report_judgment_lengths import binned, lengths
 from polypref.stages.report_judgment_parts import agreement, head_to_head, ratings, verdicts, win_rates
-from polypref.stages.report_judgment_section import section
+from polypref.stages.report_judgment_section import baselines_of, section
 from polypref.stages.report_judgment_words import findings, headline
+from polypref.stages.report_judgments import About, render_judgments
 
 
 def block(win_rate, low, high, **more):
@@ -36,6 +38,20 @@ def two_models():
 
 def rows(grid):
     return [grid.header, *([str(cell).replace("\u00a0", " ") for cell in row] for row in grid.rows)]
+
+
+def test_two_models_that_only_met_each_other_have_no_baseline():
+    """Where nobody is named as the baseline both have win rates, and the better one does not beat itself."""
+    rows = [judgment(id=str(i), model="one", baseline="two", preference=float(i < 2)) for i in range(10)]
+    figures = seen_from_both_sides(told(rows), rows)
+    found = boards(figures, rows)
+    assert baselines_of(rows, found) == ["one", "two"]
+    assert headline(figures, found, baselines_of(rows, found)).text.startswith("two stands first: it wins 80.0%")
+    page = render_judgments(rows, figures, About("two models", "2026-01-02", "polypref:0"))
+    assert "<dt>models</dt><dd>2</dd>" in page
+    held = told(rows)
+    assert baselines_of(rows, boards(held, rows)) == ["two"]
+    assert "<dt>models</dt><dd>1</dd>" in render_judgments(rows, held, About("held", "2026-01-02", "polypref:0"))
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------

@@ -156,7 +156,7 @@ def test_figures_join_a_models_own_with_their_error_and_n(tmp_path: Path) -> Non
     √(2·(2·(1/8)²)) = 1/4."""
     done = run(Scripted(ARC), [SPANISH, GERMAN], tmp_path)
     before = {"results": {"base": {"es": {"quality": 0.3}}, "other": {"es": {"quality": 0.4}}}, "seed": 7}
-    found = stage.merged(before, "base", done)
+    found = stage.merged(before, "base", "who", done)
     assert found["results"]["base"]["es"] == {
         "quality": 0.3,
         "arc_acc_norm": 0.5,
@@ -174,14 +174,31 @@ def test_figures_join_a_models_own_with_their_error_and_n(tmp_path: Path) -> Non
 def test_figures_take_the_place_of_former_ones(tmp_path: Path) -> None:
     done = run(Scripted(ARC), [SPANISH, GERMAN], tmp_path)
     table = {"from": "base", "to": "aligned"}
-    found = stage.merged({"results": {}, "alignment_tax": [table, {"from": "a", "to": "b"}]}, "base", done)
+    found = stage.merged({"results": {}, "alignment_tax": [table, {"from": "a", "to": "b"}]}, "base", "who", done)
     assert found["alignment_tax"] == [{"from": "a", "to": "b"}]
-    again = stage.merged(found, "base", done[1:])
+    again = stage.merged(found, "base", "who", done[1:])
     assert again["results"]["base"] == {
         "es": {},
         "de": {"arc_acc_norm": 1.0, "arc_acc_norm_stderr": 0.0, "arc_acc_norm_n": 2},
     }
     assert list(again["standard_tasks"]["base"]) == ["arc_de"]
+
+
+def test_results_that_are_made_anew_keep_the_tasks_of_the_same_models(tmp_path: Path) -> None:
+    done = run(Scripted(ARC), [SPANISH], tmp_path)
+    former: dict[str, Any] = {"results": {"base": {"es": {"quality": 0.3, "old": 1.0}}}}
+    for name in ("base", "aligned", "foreign"):
+        former = stage.merged(former, name, f"hash of {name}", done)
+    former["alignment_tax"] = [{"from": "foreign", "to": "base"}, {"from": "base", "to": "aligned"}]
+    anew = {"base": {"es": {"quality": 0.5}}, "aligned": {}}
+    found = stage.carried(former, anew, {"base": "hash of base", "aligned": "hash of another"})
+    figures = {"arc_acc_norm": 0.5, "arc_acc_norm_stderr": pytest.approx(0.5), "arc_acc_norm_n": 2}
+    assert found["results"] == {"base": {"es": {"quality": 0.5, **figures}}, "aligned": {}, "foreign": {"es": figures}}
+    assert list(found["standard_tasks"]) == ["base", "foreign"]
+    assert found["alignment_tax"] == [{"from": "foreign", "to": "base"}]
+    assert anew["base"] == {"es": {"quality": 0.5}}
+    nothing = {"results": anew, "standard_tasks": None, "alignment_tax": None}
+    assert stage.carried({"results": {}}, anew, {}) == nothing
 
 
 def test_truthfulqa_counts_its_two_measures_by_the_same_items(tmp_path: Path) -> None:

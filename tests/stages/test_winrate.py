@@ -190,6 +190,16 @@ def test_verdicts_that_are_missing_are_counted_and_in_no_rate():
     assert winrate([judgment()])["flip_rate"] is None, "one order was asked"
 
 
+def test_verdicts_that_rest_on_one_order_are_counted():
+    """Of three that were asked in both orders and have a verdict; one that has none is a missing verdict."""
+    orders = [[1, None], [1, 1], [0.5, 0], None]
+    rows = [judgment(id=str(i), preference=1, orders=told) for i, told in enumerate(orders)]
+    found = winrate([*rows, judgment(id="9", preference=None, error="?", orders=[None, None])])
+    assert (found["one_order_rate"], found["one_order_rate_n"]) == (pytest.approx(100 / 3), 3)
+    assert (found["no_verdict_rate"], found["no_verdict_rate_n"]) == (20, 5)
+    assert winrate([judgment()])["one_order_rate"] is None
+
+
 def test_a_language_without_a_verdict_has_no_figure_and_is_in_no_mean():
     silent = [judgment(id=str(i), language="es", preference=None, error="503") for i in range(3)]
     found = winrate([*parallel(languages=("en",)), *silent])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 
 from polypref.backends.base import Completion, Generator, Recall, Request, Sampling
@@ -43,21 +44,30 @@ def ask(
     """Tell ``heard`` the completions of every request; those that ``recall`` holds are not asked for.
 
     A request whose completions are all there is put into ``recall`` at once, before ``heard`` is told; one that failed
-    is not, since it may succeed another time, except where its prompt is beyond the model's window. What was recalled
-    has cost nothing, so it has no ``usage``.
+    is not, since it may succeed another time, except where its prompt is beyond the model's window. A request that asks
+    the same as one on its way waits for its completions, as it would find them in ``recall`` afterwards. What was not
+    asked has cost nothing, so it has no ``usage``.
 
     Raises:
         InputError: ``recall`` holds something else under a key.
     """
     places: list[tuple[int, str]] = []
     """Of every request that is asked: its index, and its key."""
+    waiting: dict[str, list[int]] = {}
+    """Key of a request on its way → the indices of those that ask the same."""
 
     def missing() -> Iterator[Request]:
         for index, request in enumerate(requests):
-            key = "" if recall is None else key_of(fingerprint, request)
-            if recall is not None and (kept := recall.get(key)) is not None:
-                heard(index, _thawed(kept))
-                continue
+            key = ""
+            if recall is not None:
+                key = key_of(fingerprint, request)
+                if (kept := recall.get(key)) is not None:
+                    heard(index, _thawed(kept))
+                    continue
+                if key in waiting:
+                    waiting[key].append(index)
+                    continue
+                waiting[key] = []
             places.append((index, key))
             yield request
 
@@ -66,6 +76,8 @@ def ask(
         if recall is not None and all(one.error is None or one.too_long for one in completions):
             recall.put(key, [_frozen(one) for one in completions])
         heard(index, completions)
+        for same in waiting.pop(key, ()):
+            heard(same, [replace(one, usage=None) for one in completions])
 
     if isinstance(generator, StreamingGenerator):
         generator.stream(missing(), sampling, arrived)

@@ -64,12 +64,12 @@ class LmEvalHarness:
         return self._names
 
     def identity(self, task: str) -> dict[str, Any]:
-        """lm-eval's own tasks are told by its version; of others the definition counts, the Python files beside it, and
-        the local files that ``data_files`` names."""
+        """lm-eval's own tasks are told by its version; of others the definition counts, the Python files of the folder
+        that is included, and the local files that ``data_files`` names."""
         parts: dict[str, Any] = {}
         for entry in self._entries(task):
             own = entry.yaml_path is not None and not entry.yaml_path.is_relative_to(BUILT_IN)
-            parts[entry.name] = _definition(entry) if own else None
+            parts[entry.name] = _definition(entry.cfg, self.include) if own and self.include else None
         return parts
 
     def _entries(self, name: Any) -> Iterator[Any]:
@@ -135,7 +135,7 @@ class LmEvalHarness:
 
     def _model(self, spec: ModelSpec, settings: TaskSettings) -> Any:
         """The model as lm-eval wants it, opened by us: the same files, dtype and adapters as everywhere."""
-        from polypref.backends.hf_models import Opening
+        from polypref.backends.hf_models import Opening, load_causal
         from polypref.backends.templates import PromptTemplate
 
         if spec.backend != "hf":
@@ -146,7 +146,7 @@ class LmEvalHarness:
             template = dict(spec.chat_template_kwargs)
             if settings.apply_chat_template:
                 template = PromptTemplate(opening.tokenizer, template).arguments
-            weights = opening.weights("causal", _load)
+            weights = opening.weights("causal", load_causal)
             with _heard():
                 lm = huggingface.HFLM(
                     pretrained=weights.switch(opening.adapter),
@@ -178,12 +178,12 @@ def _check(include: Path) -> None:
         first[name] = file
 
 
-def _definition(entry: Any) -> Any:
-    """A user's task, whatever folder it lies in: functions are named by it, so their place is taken out."""
-    folder = entry.yaml_path.parent
-    code = {file.name: _digest(file) for file in sorted(folder.glob("*.py"))}
-    data = {str(path): _digest(path) for path in _data_files(entry.cfg)}
-    return [str(entry.cfg).replace(str(folder), ""), code, data]
+def _definition(cfg: Mapping[str, Any], folder: Path) -> Any:
+    """A user's task, whatever folder it lies in: functions are named by it, so their place is taken out. They may
+    stand in any of its files, since a task can include another's."""
+    code = {str(file.relative_to(folder)): _digest(file) for file in sorted(folder.glob("**/*.py"))}
+    data = {str(path): _digest(path) for path in _data_files(cfg)}
+    return [str(cfg).replace(str(folder), ""), code, data]
 
 
 def _digest(path: Path) -> str:
@@ -201,22 +201,6 @@ def _data_files(cfg: Mapping[str, Any]) -> Iterator[Path]:
                 yield Path(one)
         else:
             pending += one.values() if isinstance(one, Mapping) else one
-
-
-def _load(opening: Any) -> Any:
-    from transformers import AutoModelForCausalLM
-
-    from polypref.backends.hf_files import load_weights
-
-    return load_weights(
-        AutoModelForCausalLM,
-        opening.spec,
-        opening.device,
-        opening.dtype,
-        kind="a causal language model",
-        give="give a folder or hub name of a safetensors checkpoint",
-        lacks="give one that has them: a reward model or an encoder cannot be put these tasks",
-    )
 
 
 def _ran(found: Mapping[str, Any], task: str, wanted: int | None, said: Sequence[str]) -> Ran:

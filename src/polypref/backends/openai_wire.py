@@ -118,7 +118,9 @@ def read_answer(
         )
     if status == 402 or "insufficient_quota" in message or b"insufficient_quota" in content[:4096]:
         raise ModelError(f"the account behind the key in {spec.api_key_env} has no credit left ({said}); top it up")
-    if status == 403:
+    # OpenAI's 403 forbids this field, and not the model, where a model tells no log-probabilities.
+    about_logprobs = status in (400, 403, 422) and "logprobs" in asked and "logprob" in message.lower()
+    if status == 403 and not about_logprobs:
         raise ModelError(
             f"the server at {spec.url} denies access to model {spec.path!r} ({said}); "
             f"check what the key in {spec.api_key_env} may use"
@@ -139,7 +141,7 @@ def read_answer(
             f"whose window is {window[1]} tokens; lower max_tokens"
         )
     fault = status in (400, 422) and not too_long
-    raise Refused(f"server answered {said}", too_long, fault, logprobs=fault and "logprob" in message.lower())
+    raise Refused(f"server answered {said}", too_long, fault, logprobs=about_logprobs and not too_long)
 
 
 def read_completions(content: bytes, stop: Sequence[str] = ()) -> list[Completion]:
@@ -186,7 +188,10 @@ def _first_token(choice: dict[str, Any]) -> dict[str, float] | None:
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
         return None
     good = all(isinstance(token, str) and logprob < 0.01 for token, logprob in told.items())
-    return {_storable(token): min(logprob, 0.0) for token, logprob in told.items()} if good else None
+    if not good:
+        return None
+    # What has no probability at all (−∞) is left out: no file of JSON holds it.
+    return {_storable(token): min(logprob, 0.0) for token, logprob in told.items() if logprob > -math.inf}
 
 
 def _completion(choice: Any, stop: Sequence[str]) -> Completion:

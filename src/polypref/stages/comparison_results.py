@@ -43,18 +43,19 @@ class ComparisonResults:
 
 
 def swapped(judgment: Judgment) -> Judgment:
-    """The same comparison with the baseline in the model's place."""
+    """The same comparison with the baseline in the model's place: the order that had the model first has it second."""
     orders = judgment.orders
     return dataclasses.replace(
         judgment,
         preference=_rest(judgment.preference),
-        orders=None if orders is None else (_rest(orders[0]), _rest(orders[1])),
+        orders=None if orders is None else (_rest(orders[1]), _rest(orders[0])),
         model=judgment.baseline,
         baseline=judgment.model,
         model_length=judgment.baseline_length,
         baseline_length=judgment.model_length,
         model_answer=judgment.baseline_answer,
         baseline_answer=judgment.model_answer,
+        said=judgment.said[::-1],
     )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from polypref.errors import InputError
-from polypref.stages.export_names import file_name
+from polypref.stages.export_names import file_names
 from polypref.stages.judgments import Judgment
 from polypref.stages.winrate import winrate
 from polypref.store.atomic import write_json, write_text
@@ -35,7 +35,7 @@ def write_alpaca_eval(folder: Path, judgments: Sequence[Judgment]) -> list[Path]
     """Write the files, each at once; gives them.
 
     Raises:
-        InputError: models are held against several baselines, or a judgment lacks a text.
+        InputError: models are held against several baselines, a judgment lacks a text, or two names give one folder.
     """
     baselines = dict.fromkeys(j.baseline for j in judgments)
     if len(baselines) > 1:
@@ -43,12 +43,13 @@ def write_alpaca_eval(folder: Path, judgments: Sequence[Judgment]) -> list[Path]
             f"the models are held against several baselines ({', '.join(baselines)}); AlpacaEval's layout has one, so "
             "name it when you compare: --baseline"
         )
+    judges, models = file_names(j.judge for j in judgments), file_names(j.model for j in judgments)
     written = []
     for (lang, judge), of_judge in _parts(judgments, lambda j: (j.language, j.judge)):
-        place = folder / lang / file_name(judge)
+        place = folder / lang / judges[judge]
         board = []
         for (model,), rows in _parts(of_judge, lambda j: (j.model,)):
-            written.append(place / file_name(model) / ANNOTATIONS)
+            written.append(place / models[model] / ANNOTATIONS)
             write_json(written[-1], [annotation(judgment) for judgment in rows])
             if any(judgment.preference is not None for judgment in rows):
                 board.append(_standing(model, rows))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from polypref.errors import InputError
-from polypref.stages.export_names import file_name
+from polypref.stages.export_names import file_name, file_names
 from polypref.store.atomic import write_json
 
 FILTER: Final = "none"
@@ -39,15 +39,15 @@ def write_lm_eval(folder: Path, results: Mapping[str, Any]) -> list[Path]:
         results: the object of a results.json.
 
     Raises:
-        InputError: it holds no results, or no date.
+        InputError: it holds no results, or no date, or two models would have the same file.
     """
     if not results.get("results"):
         raise InputError("results.json holds no results; finish the run first")
     when = _date(str(results.get("date")))
     stamp = when.strftime("%Y-%m-%dT%H-%M-%S.%f")
     written = []
-    for model in results["results"]:
-        written.append(folder / file_name(model) / f"results_{stamp}.json")
+    for model, name in file_names(results["results"]).items():
+        written.append(folder / name / f"results_{stamp}.json")
         write_json(written[-1], lm_eval_results(model, results, when))
     return written
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+
+from polypref.errors import InputError
 
 
 def file_name(name: str) -> str:
@@ -12,3 +15,18 @@ def file_name(name: str) -> str:
     """
     plain = re.sub(r"[\"<>:/|\\?*\[\]\s]+", "__", name)
     return plain if plain.strip(".") else "_" * len(plain)
+
+
+def file_names(names: Iterable[str]) -> dict[str, str]:
+    """Name → its ``file_name``.
+
+    Raises:
+        InputError: two names would have the same.
+    """
+    found: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        file = file_name(name)
+        if other := next((known for known, taken in found.items() if taken == file), None):
+            raise InputError(f"{other} and {name} would both be written to {file}; rename one of them")
+        found[name] = file
+    return found

@@ -50,7 +50,8 @@ class JudgeOptions(Options):
 
 @dataclass(slots=True)
 class Spent:
-    """What judging has taken so far. A match is two requests, its two orders; what a scorer takes is not counted.
+    """What judging has taken so far. A match is two requests, its two orders, and requests that ask the same are one;
+    what a scorer takes is not counted.
 
     ``unasked`` matches needed no judge, ``failed`` ones got no verdict. ``requests`` were answered now, ``recalled``
     ones before. ``usage`` is what the server counted of them, ``seconds`` are those of the clock.

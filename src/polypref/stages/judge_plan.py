@@ -51,8 +51,9 @@ class Planned:
     """What is to be done in one language, or in all.
 
     Of ``matches``, ``unasked`` need no judge. Each other is two requests; ``recalled`` ones were answered before, and
-    ``requests`` are left. ``tokens_asked`` is theirs; ``tokens_answered`` is what may be expected of the answers and
-    ``tokens_answered_at_most`` what the judge's ``max_tokens`` allow. Costs are None where the model has no price.
+    ``requests`` are left, those that ask the same counting once. ``tokens_asked`` is theirs; ``tokens_answered`` is
+    what may be expected of the answers and ``tokens_answered_at_most`` what the judge's ``max_tokens`` allow. Costs are
+    None where the model has no price.
     """
 
     matches: int = 0
@@ -138,6 +139,7 @@ def plan(matches: Iterable[Match], options: JudgeOptions, context: Context, reca
     count = None if judge is None or model is None else _counter(model)
     rows: dict[str, Planned] = {}
     known = _Known()
+    asked: set[str] = set()
     for match, name in named(matches):
         row = rows.setdefault(match.language, Planned())
         row.matches += 1
@@ -149,13 +151,14 @@ def plan(matches: Iterable[Match], options: JudgeOptions, context: Context, reca
             # The two differ in the order of the answers alone.
             tokens = estimate(requests[0].messages, match.language) if count is None else count(requests[0].messages)
             for request in requests:
-                kept = None if recall is None else recall.get(judge.key(request))
-                if kept is None:
-                    row.requests += 1
-                    row.tokens_asked += tokens
-                else:
+                key = judge.key(request)
+                if recall is not None and (kept := recall.get(key)) is not None:
                     row.recalled += 1
                     known.add(kept, tokens)
+                elif key not in asked:
+                    asked.add(key)
+                    row.requests += 1
+                    row.tokens_asked += tokens
     most = 0 if judge is None else judge.max_tokens
     for row in rows.values():
         _reckon(row, known, most, exact=count is not None, price=None if model is None else model.price)

@@ -20,8 +20,9 @@ def figures(judgments: Sequence[Judgment], options: RatingOptions | None = None)
     """
     models = {name for j in judgments if j.preference is not None for name in (j.model, j.baseline)}
     chosen = options or RatingOptions()
+    agreeing = len({j.judge for j in judgments}) > 1 and shared(judgments)
     return {
         "win_rates": winrate(judgments),
         "ratings": ratings(judgments, chosen) if len(models) > 2 else None,
-        "agreement": agreement(judgments, seed=chosen.seed, resamples=chosen.resamples) if shared(judgments) else None,
+        "agreement": agreement(judgments, seed=chosen.seed, resamples=chosen.resamples) if agreeing else None,
     }

@@ -46,7 +46,7 @@ class Contest:
     """One comparison as it may be shown. ``prompt`` is the conversation as a text, ``last`` its last user turn.
 
     ``stratum`` is ``disputed`` where judges stand on different sides, an order flipped or nobody gave a verdict, else
-    ``agreed``; None where nobody judged.
+    ``agreed``; None where nobody judged. ``sample`` is that of judgments.
     """
 
     id: str
@@ -60,6 +60,7 @@ class Contest:
     category: str | None = None
     difficulty: float | None = None
     stratum: str | None = None
+    sample: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class KeyRow:
     difficulty: float | None = None
     stratum: str | None = None
     weight: float = 1.0
+    sample: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +119,13 @@ def of_matches(matches: Iterable[Match]) -> tuple[list[Contest], Counter[str]]:
     """Comparisons that nobody has judged; those that need no person are counted by why they are left out.
 
     Raises:
-        InputError: two matches of the same models to the same prompt.
+        InputError: two matches of the same models to the same prompt and sample.
     """
-    found: dict[tuple[str, ...], Contest] = {}
+    found: dict[tuple[str, str, str, str, int], Contest] = {}
     left_out: Counter[str] = Counter()
     for match in matches:
-        key = (match.id, match.language, match.model, match.baseline)
+        who = (match.id, match.language, match.model, match.baseline)
+        key = (*who, match.sample)
         if key in found:
             raise InputError(
                 f"{match.id} in {match.language} has two comparisons of {match.model} and {match.baseline}"
@@ -134,7 +137,7 @@ def of_matches(matches: Iterable[Match]) -> tuple[list[Contest], Counter[str]]:
         else:
             prompt, last = shown(match.messages), last_user_text(match.messages)
             texts = (prompt, last, match.model_answer, match.baseline_answer)
-            found[key] = Contest(*key, *texts, match.category, match.difficulty)
+            found[key] = Contest(*who, *texts, match.category, match.difficulty, sample=match.sample)
     return list(found.values()), left_out
 
 
@@ -144,11 +147,11 @@ def of_judgments(judgments: Iterable[Judgment]) -> tuple[list[Contest], Counter[
     Raises:
         InputError: the judgments hold no texts, or two judges saw different texts under one id.
     """
-    judged: dict[tuple[str, ...], list[Judgment]] = {}
-    for judgment in judgments:
-        judged.setdefault((judgment.id, judgment.language, judgment.model, judgment.baseline), []).append(judgment)
+    judged: dict[tuple[str, str, str, str, int], list[Judgment]] = {}
+    for j in judgments:
+        judged.setdefault((j.id, j.language, j.model, j.baseline, j.sample), []).append(j)
     found, left_out = [], Counter[str]()
-    for key, rows in judged.items():
+    for (*who, sample), rows in judged.items():
         first = rows[0]
         texts = (first.prompt, first.model_answer, first.baseline_answer)
         if any((row.prompt, row.model_answer, row.baseline_answer) != texts for row in rows):
@@ -164,7 +167,7 @@ def of_judgments(judgments: Iterable[Judgment]) -> tuple[list[Contest], Counter[
             left_out["the prompt was not kept"] += 1
         else:
             texts = (first.prompt, first.prompt, first.model_answer, first.baseline_answer)
-            found.append(Contest(*key, *texts, first.category, first.difficulty, _stratum(rows)))
+            found.append(Contest(*who, *texts, first.category, first.difficulty, _stratum(rows), sample))
     if not found:
         why = ", ".join(f"{count} {reason}" for reason, count in left_out.items()) or "there is no judgment"
         raise InputError(f"no comparison can be shown to people: {why}; give judgments that hold prompt and answers")
@@ -239,8 +242,8 @@ def _item(one: Contest, seed: int) -> str:
     return "c" + _hash(seed, "item", one.language, *_who(one))[:12]
 
 
-def _who(one: Contest) -> tuple[str, str, str]:
-    return one.id, one.model, one.baseline
+def _who(one: Contest) -> tuple[str | int, ...]:
+    return one.id, one.model, one.baseline, *([one.sample] if one.sample else [])
 
 
 def _hash(*parts: Any) -> str:
@@ -322,4 +325,5 @@ def _judgments(verdicts: Iterable[Said], key: Mapping[str, KeyRow]) -> Iterator[
             model_answer=row.model_answer,
             baseline_answer=row.baseline_answer,
             said=(said.comment,) if said.comment else (),
+            sample=row.sample,
         )

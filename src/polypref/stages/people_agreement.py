@@ -12,8 +12,8 @@ from polypref.stages.judge_agreement import agreement
 from polypref.stages.judgments import Judgment
 from polypref.stages.people import KeyRow
 
-Place = tuple[str, str, str, str]
-"""Id, language, model and baseline of a comparison."""
+Place = tuple[str, str, str, str, int]
+"""Id, language, model, baseline and sample of a comparison."""
 
 
 def people_agreement(
@@ -41,7 +41,7 @@ def people_agreement(
         return None
     found = agreement([*people, *shared], seed=seed)
     if len({row.stratum for row in key.values()}) > 1:
-        weights = {(row.id, row.language, row.model, row.baseline): row.weight for row in key.values()}
+        weights = {_place(row): row.weight for row in key.values()}
         found["reweighted"] = [
             pair
             for person in persons
@@ -51,8 +51,8 @@ def people_agreement(
     return found
 
 
-def _place(judgment: Judgment) -> Place:
-    return judgment.id, judgment.language, judgment.model, judgment.baseline
+def _place(one: Judgment | KeyRow) -> Place:
+    return one.id, one.language, one.model, one.baseline, one.sample
 
 
 def _side(judgment: Judgment) -> int | None:

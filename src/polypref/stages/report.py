@@ -70,6 +70,8 @@ class ReportData:
     round are the logs of its trainings by model. Metrics of the results that go with them: ``win_rate``,
     ``win_rate_by_<judge>``, ``score_by_<judge>``, ``win_rate_<category>``, ``quality_<category>``.
     ``judgments``: ``judgment_figures.figures`` of what judges of pairs said.
+    ``standard_tasks``, ``alignment_tax``: which of the results' metrics are of standard tasks, and what
+    ``alignment_tax.alignment_tax`` says of two models (docs/standard-tasks.md).
     The page has the pivot of ``config`` before the other languages, in whatever order they come.
     """
 
@@ -94,6 +96,8 @@ class ReportData:
     diagnosis: Mapping[str, Any] | None = None
     signatures: Mapping[str, Any] | None = None
     judgments: Mapping[str, Any] | None = None
+    standard_tasks: Mapping[str, Any] | None = None
+    alignment_tax: Sequence[Mapping[str, Any]] | None = None
 
 
 def render(data: ReportData) -> str:

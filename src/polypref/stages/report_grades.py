@@ -12,11 +12,9 @@ from typing import Any
 from polypref.stages import report_charts as charts
 from polypref.stages import report_tables as tables
 from polypref.stages.report_judgment_figures import MEAN, Rate, cell, dot, place
+from polypref.stages.report_judgment_parts import MOST
 from polypref.stages.report_section import Part, alt
 from polypref.stages.report_words import Finding
-
-MOST = 48
-"""Points of one chart that can still be told apart."""
 
 Scores = Mapping[str, Mapping[str, Mapping[str, Any]]]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from polypref.stages import report_tables as tables
 from polypref.stages.judgments import Judgment
-from polypref.stages.report_judgment_figures import boards
+from polypref.stages.report_judgment_figures import Board, boards
 from polypref.stages.report_judgment_lengths import lengths
 from polypref.stages.report_judgment_parts import agreement, head_to_head, ratings, verdicts, win_rates
 from polypref.stages.report_section import Part
@@ -16,7 +16,7 @@ from polypref.stages.report_section import Part
 def section(figures: Mapping[str, Any], judgments: Sequence[Judgment] = (), draw: bool = True) -> list[Part]:
     """The sections of a run's page: all but the comparisons themselves. That on length needs the judgments."""
     found = boards(figures, judgments)
-    baselines = baselines_of(judgments)
+    baselines = baselines_of(judgments, found)
     rates = [win_rates(found, baselines, draw)]
     against_each_other = [ratings(figures.get("ratings"), draw), head_to_head(figures, draw)]
     # What a model won says little where each met others.
@@ -30,6 +30,10 @@ def section(figures: Mapping[str, Any], judgments: Sequence[Judgment] = (), draw
     return [part for part in parts if part.charts or part.grids]
 
 
-def baselines_of(judgments: Sequence[Judgment]) -> list[str]:
-    """Whom the models were held against, in the order of a page."""
-    return tables.order(j.baseline for j in judgments)
+def baselines_of(judgments: Sequence[Judgment], boards: Sequence[Board]) -> list[str]:
+    """Whom the models were held against, in the order of a page: all of them where even a baseline has win rates of its
+    own, since every two met then."""
+    found = tables.order(j.baseline for j in judgments)
+    if any(name in board.models for board in boards for name in found):
+        return tables.order(name for j in judgments for name in (j.model, j.baseline))
+    return found

@@ -77,11 +77,13 @@ def render_judgments(
 
     environment = _environment()
     environment.globals["file"] = tables.name_of(about.file)
+    baselines: list[str] = []
     told = [graded(scores)] if scores else []
     parts = grades(scores) if scores else []
     if judgments:
         found = boards(figures, judgments)
-        told += [headline(figures, found, baselines_of(judgments)), *findings(figures, found)]
+        baselines = baselines_of(judgments, found)
+        told += [headline(figures, found, baselines), *findings(figures, found)]
         parts += section(figures, judgments)
     every = compared(judgments)
     shown = _within(every, environment)
@@ -94,7 +96,7 @@ def render_judgments(
         headline=told[0],
         findings=told[1:],
         notes=about.notes,
-        facts=[*_facts(judgments, about), *about.facts],
+        facts=[*_facts(judgments, baselines, about), *about.facts],
         parts=[replace(part, grids=[g.settled() for g in part.grids]) for part in parts],
         comparisons=shown,
         sample=_sample(len(shown), len(every), about.file),
@@ -185,10 +187,10 @@ def _there(choices: Sequence[tuple[str, str]], found: Iterable[str]) -> list[tup
     return [choice for choice in choices if choice[0] in known]
 
 
-def _facts(judgments: Sequence[Judgment], about: About) -> list[tuple[str, str]]:
-    """The chips under the headline."""
+def _facts(judgments: Sequence[Judgment], baselines: Sequence[str], about: About) -> list[tuple[str, str]]:
+    """The chips under the headline. The one baseline that all are held against is no model among them."""
     counts = {
-        "models": {j.model for j in judgments},
+        "models": {j.model for j in judgments}.union(baselines if len(baselines) > 1 else ()),
         "languages": {j.language for j in judgments},
         "judges": {j.judge for j in judgments},
         "prompts": {j.id for j in judgments},

@@ -22,6 +22,8 @@ from polypref.stages.report_rewards import rewards
 from polypref.stages.report_section import Line, Part, alt, dots, round_name
 from polypref.stages.report_shift import representation
 from polypref.stages.report_signatures import examined
+from polypref.stages.report_tasks import shown as shown_of_tasks
+from polypref.stages.report_tasks import standard_tasks
 from polypref.stages.report_training import training
 from polypref.stages.translate import STAGE
 
@@ -51,6 +53,7 @@ def parts(data: ReportData, draw: bool = True) -> Iterator[Part]:
     yield from representation(data, draw)
     yield _quality(data, draw)
     yield _gains(data, draw)
+    yield from standard_tasks(data, draw)
     yield leading(data, draw)
     yield imbalance(data, draw)
     yield translation(data, draw)
@@ -65,6 +68,7 @@ def parts(data: ReportData, draw: bool = True) -> Iterator[Part]:
         *Judged.of(data).metrics,
         *shown_by_alignments(data),
         *shown_of_languages(data),
+        *shown_of_tasks(data),
     }
     apart = ("reward_accuracy_", tables.ON_ANSWERS)
     told = [m for m in tables.metrics_of(data.results) if m not in shown and not m.startswith(apart)]

@@ -27,6 +27,8 @@ from polypref.store.atomic import digest, replacing, write_json
 
 VERSION: int = 1
 
+ENDS = ("", "_stderr", "_n")
+"""Of a metric's name in results.json: its value, its standard error, its items."""
 FOLDER = "tasks"
 """Where a folder of results keeps what each model got: ``tasks/<model>/<task>.json`` and ``….samples.jsonl``."""
 
@@ -293,23 +295,25 @@ def _read(file: Path) -> Done:
         ) from None
 
 
-def merged(found: Mapping[str, Any], name: str, done: Sequence[Done]) -> dict[str, Any]:
+def merged(found: Mapping[str, Any], name: str, model: str, done: Sequence[Done]) -> dict[str, Any]:
     """The object of a results.json with a model's figures of standard tasks beside what is there.
 
     They join the model's other metrics and take the place of its former standard tasks; ``standard_tasks`` says how
-    each was put. Tables of the alignment tax that the model is in are dropped.
+    each was put, and to whom: ``model`` is its fingerprint. Tables of the alignment tax that the model is in are
+    dropped.
     """
     results = {step: {lang: dict(figures) for lang, figures in by.items()} for step, by in found["results"].items()}
     put = dict(found.get("standard_tasks") or {})
     mine = results.setdefault(name, {})
     for former in put.get(name, {}).values():
         for metric in former["metrics"]:
-            for end in ("", "_stderr", "_n"):
+            for end in ENDS:
                 mine.get(former["language"], {}).pop(metric + end, None)
     for lang, figures in evaluation_of(done).figures().items():
         mine.setdefault(lang, {}).update(figures)
     put[name] = {
         one.task: {
+            "model": model,
             "family": one.family,
             "language": one.lang,
             "metrics": [metric_name(one.family, metric) for metric in one.items],
@@ -322,3 +326,27 @@ def merged(found: Mapping[str, Any], name: str, done: Sequence[Done]) -> dict[st
     }
     tables = [table for table in found.get("alignment_tax") or () if name not in (table["from"], table["to"])]
     return {**found, "results": results, "standard_tasks": put, "alignment_tax": tables}
+
+
+def carried(former: Mapping[str, Any], results: Mapping[str, Any], models: Mapping[str, str]) -> dict[str, Any]:
+    """The parts of a results.json that standard tasks have, taken over from a former one into ``results`` that are made
+    anew: ``results``, ``standard_tasks`` and ``alignment_tax``, the latter two None where there is nothing.
+
+    Args:
+        models: name → fingerprint of the models that the new results are of. What another model got under such a name
+            is left behind, with its tables of the tax.
+    """
+    put = {
+        name: tasks
+        for name, tasks in (former.get("standard_tasks") or {}).items()
+        if name not in models or all(task.get("model") == models[name] for task in tasks.values())
+    }
+    out = {step: {lang: dict(figures) for lang, figures in by.items()} for step, by in results.items()}
+    for name, tasks in put.items():
+        mine, theirs = out.setdefault(name, {}), former["results"][name]
+        for task in tasks.values():
+            known = theirs.get(task["language"], {})
+            names = [metric + end for metric in task["metrics"] for end in ENDS if metric + end in known]
+            mine.setdefault(task["language"], {}).update({metric: known[metric] for metric in names})
+    tables = [table for table in former.get("alignment_tax") or () if {table["from"], table["to"]} <= put.keys()]
+    return {"results": out, "standard_tasks": put or None, "alignment_tax": tables or None}

@@ -34,9 +34,9 @@ def winrate(
     difficulty_weight: float | None = None,
 ) -> dict[str, Any]:
     """What ``polypref evaluate winrate --json`` prints: ``win_rate`` and ``length_controlled_win_rate``, each with
-    ``_stderr``, ``_low`` and ``_high``, wins, ties and losses, the rates of ties, flips and missing verdicts, and the
-    same by language, model, judge and pair of models where there are several. Every part is fitted by itself; standard
-    errors are clustered by ``id``. See ``maths.metrics.win_rate`` for the model.
+    ``_stderr``, ``_low`` and ``_high``, wins, ties and losses, the rates of ties, flips, half-read and missing
+    verdicts, and the same by language, model, judge and pair of models where there are several. Every part is fitted by
+    itself; standard errors are clustered by ``id``. See ``maths.metrics.win_rate`` for the model.
 
     Raises:
         InputError: a row is wrong, no row is there, only some rows have a difficulty, or a weight is given for none.
@@ -127,6 +127,7 @@ def _block(judgments: Sequence[Judgment], fit: metrics.WinRate | None, held: _He
         "losses": sum(p < 0.5 for p in preferences),
         **_rate("tie_rate", [(j.id, j.preference == 0.5) for j in told]),
         **_rate("flip_rate", [(j.id, j.flipped) for j in judgments if j.flipped is not None], counted=True),
+        **_rate("one_order_rate", [(j.id, None in j.orders) for j in told if j.orders is not None], counted=True),
         **_rate("no_verdict_rate", [(j.id, j.preference is None) for j in judgments], counted=True),
         "model_length": statistics.fmean(j.model_length for j in judgments),
         "baseline_length": statistics.fmean(j.baseline_length for j in judgments),
