@@ -644,6 +644,16 @@ def test_a_server_that_goes_away_is_recorded() -> None:
     assert found[1][0].error.endswith("after 3 tries")
 
 
+def test_a_server_that_stays_away_stops_the_stage() -> None:
+    """One answer, then nobody: the sixteenth request in a row that finds no server is the last."""
+    with ScriptedServer(lambda body: _answer_and_close(server, body)) as server:
+        heard: list[int] = []
+        asked = generator(server.url, concurrency=1)
+        with pytest.raises(ModelError, match=r"has gone: 16 requests in a row found none .*the same command goes on"):
+            asked.stream([request(f"p{k}") for k in range(40)], Sampling(), lambda index, _: heard.append(index))
+    assert heard == list(range(16))  # the answer, and fifteen failures that are recorded
+
+
 def _answer_and_close(server: ScriptedServer, body: dict[str, Any]) -> Reply:
     server._http.socket.close()
     return Reply(body=GOOD.body, headers={"Connection": "close"})

@@ -45,13 +45,23 @@ class Waits:
     longest_asked: float = 120.0
 
 
+LOST = 16
+"""Requests in a row, each tried as often as may be, that find no server any more: the others would find none either.
+With more in flight at once it is as many as these."""
+
+
 @dataclass(slots=True)
 class _Call:
-    """What the requests of one ``generate`` share; ``reached`` once any of them met a server."""
+    """What the requests of one ``generate`` share: whether any of them ever met a server, and how many in a row have
+    met none since."""
 
     session: aiohttp.ClientSession
     key: SecretStr
     reached: bool = False
+    lost: int = 0
+
+    def met(self) -> None:
+        self.reached, self.lost = True, 0
 
 
 class OpenAIGenerator:
@@ -195,9 +205,15 @@ class OpenAIGenerator:
                         raise first
                     return await self._post(call, body)
         except Failed as failed:
+            call.lost += failed.unreachable
             if failed.unreachable and not call.reached:
                 raise ModelError(
                     f"no server answers at {self.spec.url} ({failed.reason}); start it, or mend the model's url"
+                ) from None
+            if call.lost >= max(LOST, self.spec.concurrency):
+                raise ModelError(
+                    f"the server at {self.spec.url} has gone: {call.lost} requests in a row found none "
+                    f"({failed.reason}); start it again, and the same command goes on"
                 ) from None
             raise Refused(f"{failed.reason} after {tries} {'try' if tries == 1 else 'tries'}") from None
         raise InternalError("stamina gave neither an answer nor its failure")
@@ -215,10 +231,10 @@ class OpenAIGenerator:
             why = " ".join(str(problem).split()) or "the connection timed out"
             raise Failed(f"no connection: {why}", unreachable=True) from None
         except (TimeoutError, aiohttp.ClientError) as problem:
-            call.reached = True
+            call.met()
             slow = isinstance(problem, TimeoutError)
             raise Failed(f"no answer within {self.spec.timeout:g} s" if slow else "the connection broke off") from None
-        call.reached = True
+        call.met()
         return read_answer(response.status, response.headers, content, asked=body, spec=self.spec, key=call.key)
 
 
