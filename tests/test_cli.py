@@ -270,7 +270,7 @@ def test_export_of_a_run(polypref, finished, tmp_path, format_):
 
 def test_export_refuses_what_it_cannot_write(polypref, finished, tmp_path):
     status, _, err = polypref("export", "--input", finished, "--output", tmp_path / "x", "--format", "tlr")
-    assert (status, "--format: must be 'trl', 'trl-unpaired'" in err) == (2, True)
+    assert (status, "--format 'tlr' is no format; did you mean trl?" in err) == (2, True)
     half = tmp_path / "half"
     half.mkdir()
     (half / "recipe.yaml").write_text((finished / "recipe.yaml").read_text())

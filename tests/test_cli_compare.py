@@ -197,9 +197,96 @@ def test_the_table_has_languages_models_and_the_mean(evaluate, folder, judge, tm
     out, _ = evaluate("alpaca", folder, "--answers", f"mine={mine}", *server, "--out", tmp_path / "out")
     lines = [line.split() for line in out.splitlines() if line.strip()]
     assert out.startswith("Win rates against reference by gpt, in %")
-    told = {line[0]: line[1] for line in lines if line[0] in (*LANGUAGES, "mean")}
+    told = {line[0]: line[1] for line in lines if line[0] in (*LANGUAGES, "mean") and "±" in line}
     assert told == {"de": "66.7", "es": "83.3", "mean": "75.0"}
     assert any("gpt: 24 requests, 2400 + 24 tokens" in line for line in out.splitlines())
+    said = " ".join(out.split())
+    assert "gpt contradicts itself when the answers change places: German 66.7%, Spanish 33.3%" in said
+    assert "mine beats reference: it wins 75.0%" in said or "cannot be told apart" in said
+
+
+def test_a_judge_that_goes_by_the_place_concludes_nothing(evaluate, folder, tmp_path):
+    """It says A whatever A is, so that all is 50.0: the headline is not that the models are alike."""
+    with ScriptedServer(Reply.texts("A")) as judge:
+        server = ("--judge", "gpt=pair_judge:any", "--url", judge.url)
+        mine = ("--answers", f"mine={folder.parent / 'mine'}")
+        out, _ = evaluate("alpaca", folder, *mine, *server, "--out", tmp_path / "out")
+    said = "gpt contradicts itself in 100.0% of the comparisons when the answers change places"
+    assert said in " ".join(out.split())
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert said in " ".join(page.split())
+    assert "cannot be told apart" not in page + out
+
+
+def test_a_mean_over_fewer_languages_is_marked(evaluate, folder, judge, tmp_path):
+    write(folder.parent / "other/es.jsonl", [{"id": i, "output": f"right {i}"} for i in range(6)])
+    write(folder / "prompts/fr.jsonl", [{"id": i, "instruction": f"prompt fr-{i}"} for i in range(6)])
+    write(folder / "references/fr.jsonl", [{"id": i, "output": f"reference {i}"} for i in range(6)])
+    write(folder.parent / "other/fr.jsonl", [{"id": i, "output": f"right {i}"} for i in range(6)])
+    for lang in LANGUAGES:
+        (folder.parent / f"third/{lang}.jsonl").parent.mkdir(exist_ok=True)
+        (folder.parent / f"third/{lang}.jsonl").write_text((folder.parent / f"mine/{lang}.jsonl").read_text())
+    write(folder.parent / "third/fr.jsonl", [{"id": i, "output": "right"} for i in range(6)])
+    answers = [part for name in ("third", "other") for part in ("--answers", f"{name}={folder.parent / name}")]
+    server = ("--judge", "gpt=pair_judge:any", "--url", judge.url, "--out", tmp_path / "out")
+    out, _ = evaluate("alpaca", folder, *answers, *server)
+    assert "* other: the mean over es, fr alone" in out.splitlines()
+    [mean] = [line for line in out.splitlines() if line.split()[:1] == ["mean"] and "±" in line]
+    assert mean.count("*") == 1
+    macro = json.loads((tmp_path / "out/results.json").read_text(encoding="utf-8"))["macro_average"]
+    assert {model: of["languages"] for model, of in macro.items()} == {
+        "third": ["de", "es", "fr"],
+        "other": ["es", "fr"],
+    }
+    page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "* other: the mean over es, fr alone." in page
+
+
+def test_what_becomes_of_verdicts_that_are_missing_is_told(evaluate, folder, tmp_path):
+    """Two prompts are refused, of two no verdict can be read: the next command asks for the first two alone."""
+
+    def script(body):
+        text = body["messages"][-1]["content"]
+        if "prompt de-3" in text or "prompt es-3" in text:
+            return Reply(400, {"error": {"message": "refused"}})
+        return Reply.texts("Hm.") if "prompt de-4" in text or "prompt de-5" in text else prefers_right(body)
+
+    mine = ("--answers", f"mine={folder.parent / 'mine'}", "--out", tmp_path / "out")
+    with ScriptedServer(script) as judge:
+        server = ("--judge", "gpt=pair_judge:any", "--url", judge.url)
+        _, err = evaluate("alpaca", folder, *mine, *server)
+        asked = len(judge.bodies)
+        evaluate("alpaca", folder, *mine, *server)
+        assert len(judge.bodies) - asked == 4
+    said = " ".join(err.split())
+    assert "gpt: 4 of 12 comparisons without a verdict" in said
+    assert "2 failed on the way, and the same command asks for them again; 2 are kept and not asked again" in said
+    notes = json.loads((tmp_path / "out/results.json").read_text(encoding="utf-8"))["notes"]
+    assert notes[0] == "gpt: 4 comparisons without a verdict (3 in de, 1 in es)"
+
+
+def test_a_narrower_command_says_what_it_leaves_out(evaluate, folder, judge, tmp_path):
+    mine = ("--answers", f"mine={folder.parent / 'mine'}", "--out", tmp_path / "out")
+    gpt = ("--judge", "gpt=pair_judge:any", "--url", judge.url)
+    both = (*gpt, "--judge", "rule=fake:")
+    for more, said in (
+        (both, None),
+        (gpt, "judgments.jsonl held 24 comparisons and now holds 12; left out: judge rule (the judges'"),
+        ((*gpt, "--languages", "es", "--limit", "4"), "now holds 4; left out: language de; 2 comparisons more"),
+        (gpt, None),
+    ):
+        _, err = evaluate("alpaca", folder, *mine, *more)
+        assert (said or "left out") in " ".join(err.split()) or said is None
+        assert ("left out" in err) == (said is not None)
+
+
+def test_a_judge_that_is_not_there_is_told_before_another_is_asked(evaluate, folder, judge, tmp_path):
+    mine = ("--answers", f"mine={folder.parent / 'mine'}", "--out", tmp_path / "out")
+    judges = ("--judge", "gpt=pair_judge:any", "--url", judge.url, "--judge", f"rm={tmp_path / 'none'}")
+    for more in ((), ("--dry-run",)):
+        with pytest.raises(ModelError, match=r"the judge rm: .*none is no folder"):
+            evaluate("alpaca", folder, *mine, *judges, *more)
+    assert judge.bodies == []
 
 
 def test_alpaca_evals_own_files_without_ids(evaluate, judge, tmp_path):

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from polypref.cli_export_results import export_results
-from polypref.errors import InputError
+from polypref.cli_export_results import check_format, export_results
+from polypref.errors import InputError, UserError
 from polypref.stages.judgments import Judgment, write_judgments
 
 
@@ -42,3 +42,20 @@ def test_what_is_not_there_or_is_something_else_is_told(tmp_path):
         with pytest.raises(InputError, match=said):
             export_results(tmp_path, tmp_path / "out", "lm-eval")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_format_that_is_nearly_right_is_told():
+    for near, right in (("alpaca_eval", "alpaca-eval"), ("lm_eval", "lm-eval"), ("tlr", "trl")):
+        with pytest.raises(UserError, match=f"'{near}' is no format; did you mean {right}"):
+            check_format(near)
+    check_format("trl-unpaired")
+
+
+def test_the_languages_of_a_mean_are_no_metric(tmp_path):
+    figures = {"win_rate": 0.5, "win_rate_stderr": None, "win_rate_n": 2}
+    macro = {"m": {**figures, "languages": ["de", "es"]}}
+    told = {"results": {"m": {"de": figures, "es": figures}}, "macro_average": macro, "date": "2026-11-21 09:00 UTC"}
+    (tmp_path / "results.json").write_text(json.dumps({**told, "config": {"name": "alpaca"}}), encoding="utf-8")
+    [file] = export_results(tmp_path, tmp_path / "out", "lm-eval")["files"]
+    groups = json.loads((tmp_path / "out" / file).read_text(encoding="utf-8"))["groups"]
+    assert set(groups["alpaca"]) == {"alias", "win_rate,none", "win_rate_stderr,none"}

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from polypref import cli_judgments
 from polypref.errors import InputError, RecipeError, UserError
+from polypref.stages.comparison_results import win_rates
 from polypref.stages.judge_agreement import agreement
 from polypref.stages.judgments import Judgment, write_judgments
 from polypref.stages.ratings import RatingOptions, ratings
@@ -108,6 +109,24 @@ def test_pairs_of_models_are_told_where_there_are_several_baselines(tmp_path: Pa
     told = call("winrate", "--judgments", tmp_path / "arena.jsonl")
     assert "a : b" in told
     assert "b : c" in told
+    names = [line.split("  ")[0] for line in told.splitlines()[1:]]
+    assert names == ["a", "b", "c", "a : b", "b : c"], "a line that pools models which are also baselines"
+    figures = win_rates(rows)
+    assert json.loads(call("winrate", "--judgments", tmp_path / "arena.jsonl", "--json")) == figures
+    assert f"{figures['by_model']['b']['win_rate']:.1f} ± " in told.splitlines()[2]
+
+
+def test_a_folder_of_judgments_is_read_by_every_command(file: Path) -> None:
+    for command in (("winrate",), ("ratings", "--resamples", 100), ("agreement", "--resamples", 100)):
+        assert call(*command, "--judgments", file.parent) == call(*command, "--judgments", file)
+
+
+def test_a_rate_without_a_standard_error_has_none_in_the_table(tmp_path: Path) -> None:
+    rows = [Judgment(str(i), "en", float(i > 9), float(i), 10.0) for i in range(20)]
+    write_judgments(tmp_path / "ridge.jsonl", rows)
+    [_, line] = call("winrate", "--judgments", tmp_path / "ridge.jsonl").splitlines()[:2]
+    assert line.count("±") == 1
+    assert f"{winrate(rows)['length_controlled_win_rate']:.1f}" in line
 
 
 def test_what_could_not_be_had_is_said_beside_the_table(tmp_path: Path) -> None:

@@ -142,7 +142,9 @@ def test_what_failed_is_asked_again_and_nothing_else(bench, capsys) -> None:
     assert json.loads(capsys.readouterr().out)["turns_to_answer"] == {"icr": 32}
     assert not world.asked
     call(*common)
-    assert "icr: 5 of 16 questions have no whole answer" in re.sub(r"\s+", " ", capsys.readouterr().err)
+    said = re.sub(r"\s+", " ", capsys.readouterr().err)
+    assert "icr: 5 of 16 questions have no whole answer" in said
+    assert "5 failed on the way, and the same command asks for them again" in said
     assert world.asked == {"policy": 27, "gpt": 22}
     call(*common, "--dry-run", "--json")
     planned = json.loads(capsys.readouterr().out)
@@ -157,7 +159,9 @@ def test_a_grade_that_failed_on_its_way_is_asked_again(bench, tmp_path: Path, ca
     common = (questions, "--answers", f"sft={answers(tmp_path, 'sft', '4')}", *judge)
     world.broken = 3
     call(*common)
-    assert "gpt: 3 of 32 answers have no number" in re.sub(r"\s+", " ", capsys.readouterr().err)
+    said = re.sub(r"\s+", " ", capsys.readouterr().err)
+    assert "gpt: 3 of 32 answers have no number" in said
+    assert "3 failed on the way, and the same command asks for them again" in said
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))["results"]["sft"]
     lost = [figures["mt_bench_no_verdict"] * figures["mt_bench_no_verdict_n"] * 2 for figures in results.values()]
     assert sum(lost) == 3
@@ -166,6 +170,45 @@ def test_a_grade_that_failed_on_its_way_is_asked_again(bench, tmp_path: Path, ca
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "By category" in page
     assert "Win rate" not in page  # one model has nobody to be held against
+
+
+def test_a_grade_that_cannot_be_read_is_kept_and_not_asked_again(bench, tmp_path: Path, capsys) -> None:
+    """Answers that begin with no number: the judge's line of a rating cannot be read."""
+    world, (questions, _, _, *judge), _ = bench
+    ours = answers(tmp_path, "sft", "4")
+    write(ours / "de.jsonl", [{"question_id": 81, "model_id": "sft", "choices": [{"turns": ["none", "4"]}]}])
+    common = (questions, "--answers", f"sft={ours}", *judge)
+    call(*common)
+    asked = dict(world.asked)
+    said = re.sub(r"\s+", " ", capsys.readouterr().err)
+    assert "1 is kept and not asked again" in said
+    assert "another prompt or max_tokens asks anew" in said
+    call(*common)
+    assert dict(world.asked) == asked
+
+
+def test_a_narrower_command_says_what_it_leaves_out(bench, tmp_path: Path, capsys) -> None:
+    _, (questions, _, _, *judge), _ = bench
+    common = (questions, "--answers", f"sft={answers(tmp_path, 'sft', '4')}", *judge)
+    call(*common)
+    assert "left out" not in capsys.readouterr().err
+    call(*common, "--languages", "de")
+    said = re.sub(r"\s+", " ", capsys.readouterr().err)
+    assert "grades.jsonl held 32 grades and now holds 16; left out: language en (" in said
+
+
+def test_a_mean_over_fewer_languages_is_marked(bench, tmp_path: Path, capsys) -> None:
+    _, (questions, _, _, *judge), out = bench
+    rows = (questions / "de.jsonl").read_text(encoding="utf-8")
+    (questions / "es.jsonl").write_text(rows, encoding="utf-8")
+    both, all_ = answers(tmp_path, "two", "4"), answers(tmp_path, "three", "5")
+    (all_ / "es.jsonl").write_text((all_ / "de.jsonl").read_text(encoding="utf-8"), encoding="utf-8")
+    call(questions, "--answers", f"three={all_}", "--answers", f"two={both}", *judge)
+    told = capsys.readouterr().out
+    assert told.count("*") == 2
+    assert "* two: the mean over de, en alone" in told
+    macro = json.loads((out / "results.json").read_text(encoding="utf-8"))["macro_average"]
+    assert {model: of["languages"] for model, of in macro.items()} == {"three": ["de", "en", "es"], "two": ["de", "en"]}
 
 
 def test_a_changed_judge_grades_anew(bench) -> None:

@@ -153,6 +153,8 @@ def test_mistakes_are_told_before_a_model_is_opened(run: Callable[..., Any]) -> 
         run("tasks", "--model", "absent", "--languages", "de")
     with pytest.raises(InputError, match="holds no tasks of 'base'"):
         run("tax", "--before", "base", "--after", "aligned")
+    with pytest.raises(RecipeError, match="both name base; name two models"):
+        run("tax", "--before", "base", "--after", "base")
     with pytest.raises(RecipeError, match="--limit"):
         run("tasks", "--model", "base", "--languages", "es", "--limit", "0")
     with pytest.raises(RecipeError, match="system is a turn of the chat template"):

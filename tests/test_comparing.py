@@ -9,6 +9,7 @@ from polypref import registry
 from polypref.backends.base import ScorerSpec
 from polypref.comparing import compare
 from polypref.errors import RecipeError, RunLockedError
+from polypref.stages.judgments import write_judgments
 from polypref.stages.matches import Match
 from polypref.store.lock import locked
 
@@ -63,6 +64,19 @@ def test_the_same_answers_are_scored_once(judged):
     again, scored = judged(ONE)
     assert (scored, again.judgments, again.results) == (0, found.judgments, found.results)
     assert again.spent["long"]["requests"] == 0
+
+
+def test_failed_answers_are_told_of_judgments_that_do_not_tell_them(judged, tmp_path):
+    """A folder's judgments of before lack ``failed``; they are known, and made as they would be now."""
+    matches = [dataclasses.replace(ONE[0], model_answer=None), *ONE[1:]]
+    found, _ = judged(matches)
+    assert [j.failed for j in found.judgments] == ["model", None, None, None]
+    assert found.results["results"]["one"]["es"]["failed"] == 0.25
+    write_judgments(
+        tmp_path / "out/judgments.jsonl", [dataclasses.replace(one, failed=None) for one in found.judgments]
+    )
+    again, scored = judged(matches)
+    assert (scored, again.judgments, again.results) == (0, found.judgments, found.results)
 
 
 def test_another_model_is_scored_alone(judged):

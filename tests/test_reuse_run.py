@@ -214,6 +214,9 @@ def test_a_judge_of_pairs_gives_win_rates(tmp_path):
     judges = {"pairs": {"scorer": "pair_judge", "model": {"path": "fake-judge?judges=1", "backend": "fake"}}}
     changed = recipe(evaluate__win_rates=["pairs"], evaluate__judges=judges, best_of_n=..., diagnose=..., baselines=[])
     run(changed, tmp_path)
+    page = " ".join((tmp_path / "report.html").read_text(encoding="utf-8").split())
+    assert "The judge is pairs. Every comparison with the judge's words: judgments.html." in page.replace("&#39;", "'")
+    assert (tmp_path / "judgments.html").exists()
     figures = results(tmp_path)["results"]["reuse-round-1"]["es"]
     kept = [json.loads(path.read_text()) for path in (tmp_path / "win-rates/pairs/reuse-round-1/es").iterdir()]
     rows = [row for part in kept for row in part["content"]["judgments"]]

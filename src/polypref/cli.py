@@ -150,6 +150,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write pairs or results as other tools read them: TRL, LLaMA-Factory, AlpacaEval, lm-eval."""
+    cli_export_results.check_format(format_)
     if format_ in cli_export_results.FORMATS:
         if push_to_hub:
             raise UserError("--push-to-hub is for pairs; leave it out")
@@ -157,6 +158,7 @@ def export(
             told = cli_export_results.export_results(source, output, format_)
         if as_json:
             print(json.dumps(told, ensure_ascii=False))
+        say(f"{len(told['files'])} files written to {output}")
         return
     from polypref.stages.export import ExportOptions, export_pairs
     from polypref.stages.export import push_to_hub as push
@@ -181,6 +183,8 @@ def export(
             push(output, push_to_hub)
     if as_json:
         print(json.dumps(dataclasses.asdict(summary), ensure_ascii=False))
+    pairs, rows = sum(summary.pairs.values()), sum(summary.rows.values())
+    say(f"{pairs} pairs as {rows} rows written to {output / 'train.jsonl'}")
 
 
 INTERRUPTED = 130

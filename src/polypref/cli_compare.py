@@ -196,15 +196,20 @@ def _tags(codes: str | None) -> tuple[str, ...]:
 
 
 def _show(found: Compared, out: Path) -> None:
-    """A table a judge, languages down, models across; where the page is."""
+    """A table a judge, languages down, models across; what to look at, who wins, where the page is."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from polypref.comparing import PAGE
+    from polypref.stages.report_judgment_figures import boards as boards_of
+    from polypref.stages.report_judgment_parts import fewer_languages
+    from polypref.stages.report_judgment_section import baselines_of
+    from polypref.stages.report_judgment_words import findings, headline
 
     console = Console()
+    boards = boards_of(found.figures, found.judgments)
     results, macro = found.results["results"], found.results["macro_average"]
     against = f"against {found.results['baseline']}" if found.results["baseline"] else "against all others"
     spoken = sorted({lang for figures in results.values() for lang in figures})
@@ -218,23 +223,31 @@ def _show(found: Compared, out: Path) -> None:
             table.add_column(Text(model), justify="right")
         for lang in spoken:
             table.add_row(lang, *(Text(_cell(figures.get(lang, {}), ending)) for figures in results.values()))
+        board = next(board for board in boards if board.judge == judge)
+        fewer = fewer_languages(board)
         if any(macro.values()):
             table.add_section()
-            table.add_row("mean", *(Text(_cell(macro.get(model, {}), ending)) for model in results))
+            means = (_cell(macro.get(model, {}), ending, "*" * (model in fewer)) for model in results)
+            table.add_row("mean", *map(Text, means))
         console.print(table)
-    for note in found.results["notes"]:
-        console.print(note, style="yellow", highlight=False, markup=False)
+        for model, tags in fewer.items():
+            console.print(f"* {model}: the mean over {', '.join(tags)} alone", highlight=False, markup=False)
+    for finding in findings(found.figures, boards):
+        if finding.kind == "watch":
+            console.print(finding.text, style="yellow", highlight=False, markup=False)
+    first = headline(found.figures, boards, baselines_of(found.judgments, boards))
+    console.print(first.text, style="bold", highlight=False, markup=False)
     for judge, spent in found.spent.items():
         console.print(_spent(judge, spent), highlight=False, markup=False)
     console.print(f"{out / PAGE}  the same, to read and to pass on", highlight=False, markup=False, soft_wrap=True)
 
 
-def _cell(figures: Mapping[str, Any], ending: str) -> str:
+def _cell(figures: Mapping[str, Any], ending: str, mark: str = "") -> str:
     lines = []
     for label, metric in (("", "win_rate"), ("LC ", "length_controlled_win_rate")):
         if (value := figures.get(f"{metric}{ending}")) is not None:
             stderr = figures[f"{metric}{ending}_stderr"]
-            lines.append(f"{label}{100 * value:.1f}" + ("" if stderr is None else f" ± {100 * stderr:.1f}"))
+            lines.append(f"{label}{100 * value:.1f}" + ("" if stderr is None else f" ± {100 * stderr:.1f}") + mark)
     return "\n".join(lines) or "–"
 
 

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from polypref.errors import InputError
+from polypref.errors import InputError, UserError, did_you_mean
 
 FORMATS = ("alpaca-eval", "lm-eval")
+
+
+def check_format(name: str) -> None:
+    """
+    Raises:
+        UserError: no export is called so.
+    """
+    from polypref.stages.export import Format
+
+    known = (*get_args(Format), *FORMATS)
+    if name not in known:
+        raise UserError(f"--format {name!r} is no format; {did_you_mean(name, known)}")
 
 
 def export_results(source: Path, output: Path, format_: str) -> dict[str, Any]:
@@ -44,4 +56,6 @@ def _results(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not JSON; name a results.json") from None
     if not isinstance(found, dict) or not isinstance(found.get("results"), dict):
         raise InputError(f"{path} holds no results; name the results.json of a run or a comparison")
-    return found
+    macro = found.get("macro_average") or {}
+    means = {model: {name: of[name] for name in of if name != "languages"} for model, of in macro.items()}
+    return {**found, "macro_average": means}

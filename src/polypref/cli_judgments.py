@@ -12,7 +12,9 @@ from polypref.cli_stages import AsJson, options_of
 from polypref.cli_terminal import Terminal
 from polypref.errors import InputError
 
-Judgments = Annotated[str, typer.Option(help="JSON Lines of id, language, preference and lengths; - is stdin")]
+Judgments = Annotated[
+    str, typer.Option(help="JSON Lines of id, language, preference and lengths, or a folder that has them; - is stdin")
+]
 Seed = Annotated[int, typer.Option(min=0, help="of the resamples")]
 Resamples = Annotated[int, typer.Option(min=100, help="of the prompts, for the intervals")]
 
@@ -31,10 +33,10 @@ def winrate(
     as_json: AsJson = False,
 ) -> None:
     """Win rates with standard errors, raw and length-controlled (AlpacaEval 2's model), in percent."""
-    from polypref.stages import winrate as stage
+    from polypref.stages.comparison_results import win_rates
     from polypref.stages.judgments import read_judgments
 
-    found = stage.winrate(read_judgments(judgments), length_weight=length_weight, difficulty_weight=difficulty_weight)
+    found = win_rates(read_judgments(judgments), length_weight=length_weight, difficulty_weight=difficulty_weight)
     if as_json:
         _print(found)
         return
@@ -91,10 +93,11 @@ Row = tuple[str, ...]
 
 
 def _win_rate_rows(found: Mapping[str, Any], name: str = "all") -> Iterator[Row]:
-    """A line for the whole and for each of its parts; a part's parts follow it."""
-    yield name, *_share(found, "win_rate"), *_share(found, "length_controlled_win_rate"), *_counts(found)
-    for tag, part in found.get("by_language", {}).items():
-        yield f"{name} · {tag}", *_share(part, "win_rate"), *_share(part, "length_controlled_win_rate"), *_counts(part)
+    """A line for the whole, where it has a win rate, and for each of its parts; a part's parts follow it."""
+    whole = {name: found} | {f"{name} · {tag}": part for tag, part in found.get("by_language", {}).items()}
+    for place, part in whole.items():
+        if "win_rate" in part:
+            yield place, *_share(part, "win_rate"), *_share(part, "length_controlled_win_rate"), *_counts(part)
     if mean := found.get("macro_average"):
         shares = (*_share(mean, "win_rate"), *_share(mean, "length_controlled_win_rate"))
         yield f"{name} · macro-average", *shares, "", "", ""

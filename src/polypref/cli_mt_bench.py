@@ -186,13 +186,19 @@ def _show(found: Benched, out: Path) -> None:
         langs = sorted({lang for blocks in models.values() for lang in blocks} - {"macro_average"})
         for lang in langs:
             table.add_row(lang, *(Text(_cell(blocks.get(lang))) for blocks in models.values()))
+        spoken = {model: [lang for lang in langs if lang in blocks] for model, blocks in models.items()}
+        fewer = {model: tags for model, tags in spoken.items() if len(tags) < len(langs)}
         if any("macro_average" in blocks for blocks in models.values()):
             table.add_section()
-            table.add_row("mean", *(Text(_cell(blocks.get("macro_average"))) for blocks in models.values()))
+            means = (_cell(blocks.get("macro_average"), "*" * (model in fewer)) for model, blocks in models.items())
+            table.add_row("mean", *map(Text, means))
         console.print(table)
+        for model, tags in fewer.items():
+            console.print(f"* {model}: the mean over {', '.join(tags)} alone", highlight=False, markup=False)
     for note in found.results["notes"]:
         console.print(note, style="yellow", highlight=False, markup=False)
-    for judge, spent in found.spent.items():
+    asked = {judge: spent for judge, spent in found.spent.items() if spent["tokens_asked"]}
+    for judge, spent in asked.items():
         told = f"{judge}: {spent['tokens_asked']} + {spent['tokens_answered']} tokens"
         told += "" if spent["cost"] is None else f", cost {spent['cost']:.4g}"
         console.print(told, highlight=False, markup=False)
@@ -200,9 +206,9 @@ def _show(found: Benched, out: Path) -> None:
         console.print(f"{out / path}  {what}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _cell(block: Mapping[str, Any] | None) -> str:
+def _cell(block: Mapping[str, Any] | None, mark: str = "") -> str:
     if not block or block.get("score") is None:
         return "–"
-    line = f"{block['score']:.2f}" + ("" if block["stderr"] is None else f" ± {block['stderr']:.2f}")
+    line = f"{block['score']:.2f}" + ("" if block["stderr"] is None else f" ± {block['stderr']:.2f}") + mark
     turns = [turn for turn in block["turns"].values() if turn]
     return line if len(turns) < 2 else f"{line}\n" + " · ".join(f"{turn['score']:.2f}" for turn in turns)

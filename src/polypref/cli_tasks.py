@@ -126,6 +126,8 @@ def tax(
     from polypref.stages.standard_tasks import kept
     from polypref.store.lock import locked
 
+    if before == after:
+        raise RecipeError(f"--before and --after both name {before}; name two models")
     with Terminal() as terminal:
         models = kept(out)
         for one in (before, after):
@@ -208,15 +210,17 @@ def _page(out: Path) -> None:
 
 def _show_figures(name: str, done: Sequence[Done], out: Path) -> None:
     """Metrics by languages, with the mean over them."""
+    from rich import box
     from rich.console import Console
-    from rich.table import Column, Table
+    from rich.table import Table
 
     from polypref.stages.standard_tasks import evaluation_of, headline
 
     evaluation, console = evaluation_of(done), Console()
     langs = list(dict.fromkeys(one.lang for one in done))
-    heads = (Column(overflow="fold"), *langs, "mean")
-    table = Table(*heads, title=f"{name}: ± one standard error, the mean's clustered by item")
+    title = f"{name}: ± one standard error, the mean's clustered by item"
+    console.print(title, style="italic", highlight=False, markup=False, soft_wrap=True)
+    table = Table(*_columns("", *langs, "mean"), box=box.SIMPLE_HEAD)
     figures = evaluation.figures()
     for metric in headline(done):
         cells = [figures[lang] if metric in figures.get(lang, {}) else None for lang in langs]
@@ -229,15 +233,25 @@ def _show_figures(name: str, done: Sequence[Done], out: Path) -> None:
     )
 
 
+def _columns(name: str, *others: str) -> list[Any]:
+    """A column of names, which stand on one line each, and columns of figures."""
+    from rich.table import Column
+    from rich.text import Text
+
+    return [Column(name, no_wrap=True), *(Column(Text(other), justify="right", overflow="fold") for other in others)]
+
+
 def _within(value: float | None, stderr: float | None) -> str:
     return "" if value is None else f"{value:.3f}" + ("" if stderr is None else f" ± {stderr:.3f}")
 
 
 def _show_tax(found: Mapping[str, Any]) -> None:
+    from rich import box
     from rich.console import Console
-    from rich.table import Column, Table
+    from rich.table import Table
 
-    table = Table(Column(overflow="fold"), "", found["from"], found["to"], "difference", "95%", "p", "items")
+    heads = _columns("", "", found["from"], found["to"], "difference, 95%", "p", "items")
+    table = Table(*heads, box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1))
     for row in found["rows"]:
         table.add_row(row["metric"], row["language"], *_tax_cells(row))
     table.add_section()
@@ -248,14 +262,17 @@ def _show_tax(found: Mapping[str, Any]) -> None:
     Console().print(table)
 
 
-def _tax_cells(row: Mapping[str, Any]) -> list[str]:
+def _tax_cells(row: Mapping[str, Any]) -> list[Any]:
+    from rich.text import Text
+
     low, high, p = row["low"], row["high"], row["p"]
     cells = [
         f"{row['before']:.3f}",
         f"{row['after']:.3f}",
-        f"{row['difference']:+.3f}" + ("" if row["stderr"] is None else f" ± {row['stderr']:.3f}"),
-        "" if low is None else f"{low:+.3f} to {high:+.3f}",
+        f"{row['difference']:+.3f}"
+        + ("" if row["stderr"] is None else f" ± {row['stderr']:.3f}")
+        + ("" if low is None else f"\n[{low:+.3f}, {high:+.3f}]"),
         "" if p is None else f"{p:.3f}" if p >= 0.001 else "< 0.001",
         str(row["n"]),
     ]
-    return [cell.replace("-", "−") for cell in cells]
+    return [Text(cell.replace("-", "−")) for cell in cells]

@@ -25,6 +25,18 @@ def say(text: str) -> None:
         _console().print(text, highlight=False)
 
 
+def _cut(what: Callable[[Any], str]) -> Any:
+    """A column of words about a task, whose ends are cut where the line is full: of the longest words first."""
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class Cut(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(what(task), no_wrap=True, overflow="ellipsis")
+
+    return Cut()
+
+
 class Terminal:
     """A bar for what is being done, a line for what is done, warnings among them; off a terminal warnings alone."""
 
@@ -39,14 +51,19 @@ class Terminal:
         self._prints.enter_context(warnings.catch_warnings())
         warnings.showwarning = self._warning(warnings.showwarning)
         if sys.stderr.isatty():
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+            from rich.table import Column
+
+            def whole() -> Column:
+                """One that gives no room away to words."""
+                return Column(no_wrap=True)
 
             self._progress = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=30),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
-                TextColumn("{task.fields[beside]}"),
+                _cut(lambda task: task.description),
+                BarColumn(bar_width=30, table_column=whole()),
+                MofNCompleteColumn(table_column=whole()),
+                TimeElapsedColumn(table_column=whole()),
+                _cut(lambda task: task.fields["beside"]),
                 console=_console(),
                 transient=True,
             )

@@ -23,14 +23,15 @@ from typing import Any, TypeAlias
 
 from polypref import registry
 from polypref.backends.base import Context, ScorerSpec
-from polypref.errors import InputError, RecipeError, UserError
+from polypref.errors import InputError, ModelError, RecipeError, UserError
 from polypref.records import last_user_text
 from polypref.stages import evaluate as evaluating
 from polypref.stages.comparison_results import ComparisonResults, results_of, seen_from_both_sides
 from polypref.stages.judge_matches import JudgeOptions, Spent, judge_matches
 from polypref.stages.judge_plan import Plan, plan
 from polypref.stages.judgment_figures import figures as figures_of
-from polypref.stages.judgments import Judgment, read_judgments, write_judgments
+from polypref.stages.judgment_losses import Row, asked_again, by_language, counted, left_out, what_to_do
+from polypref.stages.judgments import Judgment, failed_of, read_judgments, write_judgments
 from polypref.stages.matches import Match
 from polypref.stages.ratings import RatingOptions
 from polypref.stages.report_judgments import About, write_judgments_page
@@ -42,11 +43,14 @@ from polypref.store.manifest import versions
 JUDGMENTS, FIGURES, RESULTS, PAGE = "judgments.jsonl", "figures.json", "results.json", "report.html"
 KIND = "comparison"
 """By which a folder's results are known for those of comparisons."""
-VERSION: int = 1
+VERSION: int = 2
 """Of what is written beside the judgments: raised when it changes, so that a folder is written anew."""
 
 Place: TypeAlias = tuple[str, str, str, str, int]
 """(prompt's id, language, model, baseline, sample)."""
+
+LOADED = ("hf", "vllm")
+"""The backends whose models are folders or on the hub."""
 
 Shown: TypeAlias = Callable[[str, Spent], None]
 """``shown(judge, spent)``."""
@@ -73,6 +77,7 @@ def plans(
 ) -> Iterator[tuple[str, Plan]]:
     """What ``compare`` would ask, judge by judge; nobody is asked, and nothing is written."""
     check(judges)
+    check_models(judges)
     for name, spec in judges.items():
         with contextlib.ExitStack() as stack:
             path = journal_path(out, name)
@@ -101,9 +106,11 @@ def compare(
         shown: is told of every verdict as it comes, with the judge and its account.
 
     Raises:
-        UserError: the folder holds something else, another process writes it, or a judge gave no verdict at all.
+        UserError: the folder holds something else, another process writes it, a judge's model is not there, or a judge
+            gave no verdict at all.
     """
     check(judges)
+    check_models(judges)
     with locked(out, context.warn):
         standing = standing_results(out, ("kind", KIND), "comparisons")
         told: dict[str, Any] = {}
@@ -116,6 +123,8 @@ def compare(
             found, spent[name] = _judged(matches, options, known, out, context, functools.partial(shown, name))
             told[name] = {"spec": spec.model_dump(exclude_defaults=True), "key": scorer}
             judgments += found
+        if standing is not None:
+            _tell_what_is_left_out(out / JUDGMENTS, judgments, context)
         write_judgments(out / JUDGMENTS, judgments)
         key = digest([VERSION, dict(config), versions(), told, file_digest(out / JUDGMENTS)])
         whole = all((out / name).exists() for name in (FIGURES, PAGE))
@@ -152,6 +161,22 @@ def check(judges: Mapping[str, ScorerSpec]) -> None:
             raise RecipeError(f"the judge {name}: {wrong}")
 
 
+def check_models(judges: Mapping[str, ScorerSpec]) -> None:
+    """Refuse a judge whose model is not there, before another is paid for; asks no server.
+
+    Raises:
+        ModelError: a folder or the hub does not have it.
+    """
+    for name, spec in judges.items():
+        for part in registry.NEEDS.get(spec.scorer, ()):
+            model = getattr(spec, part)
+            if model.backend in LOADED:
+                try:
+                    registry.fingerprint(model)
+                except ModelError as error:
+                    raise ModelError(f"the judge {name}: {error}") from None
+
+
 def _judged(
     matches: Sequence[Match],
     options: JudgeOptions,
@@ -176,15 +201,26 @@ def _judged(
             run = judge_matches(missing, options, context, recall, shown)
             told |= {_place(match): judgment for match, judgment in zip(missing, run, strict=True)}
             spent = run.spent
+            if lost := [match for match in missing if told[_place(match)].preference is None]:
+                again = asked_again(lost, options, context, recall)
+                [(reason, _)] = Counter(str(told[_place(match)].error) for match in lost).most_common(1)
+                context.warn(
+                    f"{options.name}: {len(lost)} of {counted(len(matches), 'comparison')} without a verdict "
+                    f"(most often: {reason}); {what_to_do(again, len(lost) - again, 'prompt, read or max_tokens')}"
+                )
     found = [told[_place(match)] for match in matches]
-    reasons = Counter(str(j.error) for j in found if j.preference is None)
-    if reasons:
-        [(reason, _)] = reasons.most_common(1)
-        context.warn(
-            f"{options.name}: {sum(reasons.values())} of {len(found)} comparisons have no verdict (most often: "
-            f"{reason}); run the same command again to ask for them"
-        )
     return found, spent.to_json()
+
+
+def _tell_what_is_left_out(path: Path, judgments: Sequence[Judgment], context: Context) -> None:
+    """Say what a file of judgments is about to lose to fewer judges, models, languages or prompts."""
+
+    def rows(of: Sequence[Judgment]) -> list[Row]:
+        return [(j.judge, j.model, j.language, (j.id, j.baseline, j.sample)) for j in of]
+
+    with contextlib.suppress(InputError):  # a file that is gone or cannot be read has nothing to lose
+        if told := left_out(path.name, rows(read_judgments(path)), rows(judgments), "comparison"):
+            context.warn(told)
 
 
 def _place(one: Match | Judgment) -> Place:
@@ -210,6 +246,7 @@ def _anew(judgment: Judgment, match: Match) -> Judgment:
         difficulty=match.difficulty,
         model_length=len(match.model_answer or ""),
         baseline_length=len(match.baseline_answer or ""),
+        failed=failed_of(match.model_answer is None, match.baseline_answer is None),
     )
 
 
@@ -260,7 +297,7 @@ def _results(
     found = results_of(judgments, baseline)
     now = versions()
     signature = evaluating.signature(_settings(found, baseline, judges), now["polypref"])
-    lost = Counter((j.judge, j.language) for j in judgments if j.preference is None)
+    lost = [j for j in judgments if j.preference is None]
     results = evaluating.results(
         found.by_model,
         config=config,
@@ -269,8 +306,15 @@ def _results(
         seed=config.get("seed", 0),
         signature=signature,
     )
-    notes = [f"{judge}: {n} comparisons without a verdict in {lang}" for (judge, lang), n in sorted(lost.items())]
-    more = {"kind": KIND, "macro_average": found.macro_average, "baseline": baseline, "judges": dict(judges)}
+    notes = [
+        by_language(judge, (j.language for j in lost if j.judge == judge), "comparison", "a verdict")
+        for judge in dict.fromkeys(j.judge for j in lost)
+    ]
+    macro = {
+        model: {**figures, "languages": [lang for lang, of in found.by_model[model].items() if "win_rate" in of]}
+        for model, figures in found.macro_average.items()
+    }
+    more = {"kind": KIND, "macro_average": macro, "baseline": baseline, "judges": dict(judges)}
     return {**results, **more, "notes": [*notes, *_warnings(found)]}
 
 

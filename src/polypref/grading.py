@@ -23,12 +23,13 @@ from typing import Any
 
 from polypref import registry
 from polypref.backends.base import Context, ScorerSpec
-from polypref.comparing import FIGURES, JUDGMENTS, PAGE, RESULTS, check, journal_path, standing_results
-from polypref.errors import ModelError, RecipeError
+from polypref.comparing import FIGURES, JUDGMENTS, PAGE, RESULTS, check, check_models, journal_path, standing_results
+from polypref.errors import InputError, ModelError, RecipeError
 from polypref.maths.stats import Estimate
 from polypref.stages import evaluate as evaluating
 from polypref.stages import mt_bench_answers, mt_bench_grades
 from polypref.stages.judgment_figures import figures as figures_of
+from polypref.stages.judgment_losses import Row, by_language, counted, left_out, what_to_do
 from polypref.stages.judgments import Judgment, write_judgments
 from polypref.stages.mt_bench import Answers, Question, read_answers, write_answers
 from polypref.stages.mt_bench_answers import AnswerOptions
@@ -36,10 +37,11 @@ from polypref.stages.mt_bench_grades import METRIC, Grade, Graded, GradeOptions
 from polypref.stages.report_judgments import About, write_judgments_page
 from polypref.store.atomic import digest, write_json
 from polypref.store.journal import Journal
+from polypref.store.jsonl import read_lines
 from polypref.store.lock import locked
 from polypref.store.manifest import versions
 
-VERSION: int = 1
+VERSION: int = 2
 """Of what is written beside the grades: raised when it changes, so that a folder is written anew."""
 ANSWERS, GRADES = "answers.journal.jsonl", "grades.jsonl"
 
@@ -122,6 +124,8 @@ def mt_bench(bench: Bench, out: Path, context: Context, *, config: Mapping[str, 
         whole = all((out / name).exists() for name in (GRADES, FIGURES, PAGE))
         if standing is not None and standing.get("key") == results["key"] and whole:
             return Benched(grades, json.loads((out / FIGURES).read_text(encoding="utf-8")), standing, spent)
+        if standing is not None:
+            _tell_what_is_left_out(out / GRADES, grades, context)
         mt_bench_grades.write_grades(out / GRADES, grades)
         judgments = _held_against(bench, grades)
         figures = {METRIC: _figures(bench, grades), "head_to_head": figures_of(judgments) if judgments else None}
@@ -130,6 +134,18 @@ def mt_bench(bench: Bench, out: Path, context: Context, *, config: Mapping[str, 
         _page(bench, judgments, figures, results, config, out / PAGE)
         write_json(out / RESULTS, results)
         return Benched(grades, figures, results, spent)
+
+
+def _tell_what_is_left_out(path: Path, grades: Sequence[Grade], context: Context) -> None:
+    """Say what a file of grades is about to lose to fewer judges, models, languages or questions."""
+    try:
+        before: list[Any] = [row for _, row in read_lines(path)]
+    except InputError:  # a file that is gone or cannot be read has nothing to lose
+        return
+    old: list[Row] = [(r["judge"], r["model"], r["language"], (r["id"], r["turn"])) for r in before]
+    new: list[Row] = [(one.judge, one.model, one.language, (one.id, one.turn)) for one in grades]
+    if told := left_out(path.name, old, new, "grade"):
+        context.warn(told)
 
 
 def _check(bench: Bench) -> None:
@@ -144,6 +160,7 @@ def _check(bench: Bench) -> None:
             )
     if bench.baseline is not None and bench.baseline not in bench.models:
         raise RecipeError(f"the baseline {bench.baseline} is none of the models {', '.join(bench.models)}")
+    check_models(bench.judges)
 
 
 @contextlib.contextmanager
@@ -159,13 +176,18 @@ def _standing_journal(path: Path, context: Context) -> Iterator[Journal | None]:
 def _drawn(questions: Sequence[Question], options: AnswerOptions, out: Path, context: Context) -> Answers:
     with Journal(out / ANSWERS, context.warn) as journal:
         found = list(mt_bench_answers.answered(questions, options, context, journal))
+        failed = {(one.id, one.language): one for one in found if one.error is not None}
+        lost = [question for question in questions if (question.id, question.language) in failed]
+        again = sum(
+            mt_bench_answers.unanswered([question], options, registry.fingerprint, journal) > 0 for question in lost
+        )
     for lang in dict.fromkeys(one.language for one in found):
         write_answers(_answer_file(out, options.name, lang), [one for one in found if one.language == lang])
-    failed = [one for one in found if one.error is not None]
     if failed:
+        first = next(iter(failed.values()))
         context.warn(
-            f"{options.name}: {len(failed)} of {len(found)} questions have no whole answer (first: {failed[0].error}); "
-            "run the same command again to ask for them"
+            f"{options.name}: {len(failed)} of {counted(len(found), 'question')} have no whole answer (first: "
+            f"{first.error}); {what_to_do(again, len(failed) - again, 'max_tokens')}"
         )
     return {(one.id, one.language): one for one in found}
 
@@ -196,6 +218,7 @@ def _graded(
             for given in answers.values()
             for one in mt_bench_grades.grade(bench.questions, given, options, context, journal, spent)
         ]
+        again = _asked_again(bench, judge, answers, context, journal)
     reasons = Counter(str(one.error) for one in found if one.value is None)
     if found and sum(reasons.values()) == len(found):
         raise ModelError(
@@ -203,12 +226,28 @@ def _graded(
         )
     if reasons:
         [(reason, _)] = reasons.most_common(1)
-        context.warn(f"{judge}: {sum(reasons.values())} of {len(found)} answers have no number (most often: {reason})")
+        lost = sum(reasons.values())
+        again = lost if again is None else min(again, lost)
+        context.warn(
+            f"{judge}: {lost} of {counted(len(found), 'answer')} have no number (most often: {reason}); "
+            + what_to_do(again, lost - again, "prompt or max_tokens")
+        )
     told = {"answers": spent.answers, "no_verdict": spent.no_verdict}
     tokens = {"tokens_asked": spent.usage.asked, "tokens_answered": spent.usage.answered}
     price = options.judge.model.price if options.judge.model else None
     cost = None if price is None else (price[0] * spent.usage.asked + price[1] * spent.usage.answered) / 1e6
     return found, {**told, **tokens, "cost": cost}
+
+
+def _asked_again(
+    bench: Bench, judge: str, answers: Mapping[str, Answers], context: Context, journal: Journal
+) -> int | None:
+    """How many answers the same command shows a judge again; None of a scorer, which is shown all without a number."""
+    options = bench.options(judge)
+    if options.judge.scorer != mt_bench_grades.JUDGE:
+        return None
+    plans = (mt_bench_grades.plan(bench.questions, given, options, context, journal) for given in answers.values())
+    return sum(plan.requests for plan in plans)
 
 
 def _results(bench: Bench, grades: Sequence[Grade], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,7 +262,7 @@ def _results(bench: Bench, grades: Sequence[Grade], config: Mapping[str, Any]) -
                 name: value
                 for metric in found.values
                 for name, value in evaluating.figure(metric, found.mean(metric)).items()
-            }
+            } | {"languages": list(by_model[model])}
     judges = {name: spec.model_dump(exclude_defaults=True) for name, spec in bench.judges.items()}
     told = {name: f"{spec['scorer']}({(spec.get('model') or {}).get('path', '')})" for name, spec in judges.items()}
     used = sorted({one.referenced for one in grades})
@@ -237,8 +276,11 @@ def _results(bench: Bench, grades: Sequence[Grade], config: Mapping[str, Any]) -
         },
         now["polypref"],
     )
-    lost = Counter((one.judge, one.language) for one in grades if one.value is None)
-    notes = [f"{judge}: {n} answers without a number in {lang}" for (judge, lang), n in sorted(lost.items())]
+    lost = [one for one in grades if one.value is None]
+    notes = [
+        by_language(judge, (one.language for one in lost if one.judge == judge), "answer", "a number")
+        for judge in dict.fromkeys(one.judge for one in lost)
+    ]
     results = evaluating.results(
         by_model,
         config=config,
@@ -260,17 +302,19 @@ def _figures(bench: Bench, grades: Sequence[Grade]) -> dict[str, Any]:
             mine = [one for one in grades if (one.judge, one.model) == (judge, model)]
             found = mt_bench_grades.evaluation(mine, judge)
             langs = sorted(found.values.get(METRIC, {}))
-            blocks = {lang: _block(found, mine, [lang]) for lang in langs}
+            blocks = {lang: _block(found, mine, [lang], bench.judges[judge]) for lang in langs}
             if len(langs) > 1:
-                blocks["macro_average"] = _block(found, mine, langs)
+                blocks["macro_average"] = _block(found, mine, langs, bench.judges[judge])
             out.setdefault(judge, {})[model] = blocks
     return out
 
 
-def _block(found: evaluating.Evaluation, grades: Sequence[Grade], langs: Sequence[str]) -> dict[str, Any]:
+def _block(
+    found: evaluating.Evaluation, grades: Sequence[Grade], langs: Sequence[str], judge: ScorerSpec
+) -> dict[str, Any]:
     def told(metric: str) -> dict[str, Any] | None:
         there = [lang for lang in langs if found.values.get(metric, {}).get(lang)]
-        return _shown(found.mean(metric, there)) if there else None
+        return _shown(found.mean(metric, there), judge) if there else None
 
     turns = sorted({one.turn for one in grades})
     categories = sorted({one.category for one in grades})
@@ -281,8 +325,8 @@ def _block(found: evaluating.Evaluation, grades: Sequence[Grade], langs: Sequenc
     }
 
 
-def _shown(estimate: Estimate) -> dict[str, Any]:
-    low, high = estimate.interval() or (None, None)
+def _shown(estimate: Estimate, judge: ScorerSpec) -> dict[str, Any]:
+    low, high = mt_bench_grades.interval(estimate, judge) or (None, None)
     return {"score": estimate.value, "stderr": estimate.stderr, "low": low, "high": high, "n": estimate.n}
 
 

@@ -72,6 +72,7 @@ METRICS: dict[str, str] = {
     "win_rate_<category>": "the first judge's over the prompts of one category",
     "length_controlled_win_rate": "the win rate at equal lengths, by AlpacaEval 2's model",
     "tie_rate": "share of a judge's comparisons that are ties",
+    "one_order": "share of a judge's verdicts that rest on one order, since the other could not be read",
     "no_verdict_win_rate": "share of the judge's comparisons without a verdict",
     "flip_rate_win_rate": "share of the judge's comparisons that turned with the order of the answers",
     "reward": "mean score of the answers by the reward that made the last model",

@@ -166,7 +166,27 @@ def test_separable_rows_give_a_finite_rate(n):
     found = metrics.win_rate((model < n * 5).astype(float), model, np.full(n, n * 5))
     assert all(math.isfinite(w) for w in found.weights.values())
     assert 0 <= found.controlled.value <= 1
-    assert math.isfinite(found.controlled.stderr)
+    assert (found.fallback, found.controlled.stderr) == ("ridge", None)
+
+
+def test_failed_answers_count_at_their_preference_beside_the_fit_of_the_rest():
+    """Of 400 rows the first 50 have a failed answer: they bring their preferences, the others the rate of a fit of
+    their own. The error agrees with the bootstrap."""
+    preference, model, baseline, hard = judged(n=400)
+    failed = np.arange(400) < 50
+    preference[failed] = np.arange(50) % 2 / 2
+    model[failed] = 0
+    found = metrics.win_rate(preference, model, baseline, hard, failed=failed)
+    rest = metrics.win_rate(preference[50:], model[50:], baseline[50:], hard[50:])
+    assert found.weights == rest.weights
+    assert found.controlled.value == pytest.approx((350 * rest.controlled.value + 50 * 0.25) / 400)
+    noise = np.random.default_rng(0)
+    drawn = []
+    for _ in range(300):
+        rows = noise.integers(0, 400, 400)
+        again = metrics.win_rate(preference[rows], model[rows], baseline[rows], hard[rows], failed=failed[rows])
+        drawn.append(again.controlled.value)
+    assert found.controlled.stderr == pytest.approx(np.std(drawn), rel=0.2)
 
 
 def test_an_error_by_clusters_is_the_sandwich_of_statsmodels():

@@ -87,11 +87,13 @@ def test_who_has_failed_loses_and_equal_answers_tie_without_a_judge() -> None:
     assert [one.preference for one in found] == [0.0, 1.0, 0.5, 0.5]
     assert [(one.orders, one.flipped, one.error) for one in found] == [(None, None, None)] * 4
     assert [(one.model_length, one.baseline_length) for one in found] == [(0, 2), (2, 0), (0, 0), (4, 4)]
+    assert [one.failed for one in found] == ["model", "baseline", "both", None]
     assert judge.batches == []
 
 
 def test_an_empty_answer_is_an_answer() -> None:
-    assert [one.preference for one in judged([match("a", "", "ok"), match("b", "", None)], Longer())] == [0.0, 1.0]
+    found = judged([match("a", "", "ok"), match("b", "", None)], Longer())
+    assert [(one.preference, one.failed) for one in found] == [(0.0, None), (1.0, "baseline")]
 
 
 def test_a_judge_that_says_nothing_leaves_the_reason() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -42,6 +43,7 @@ def judgments(draw: st.DrawFn) -> Judgment:
         baseline_answer=draw(st.none() | texts),
         said=tuple(draw(st.lists(texts, max_size=2))),
         sample=draw(st.integers(0, 3)),
+        failed=draw(st.sampled_from([None, "model", "baseline", "both"])),
     )
 
 
@@ -67,6 +69,7 @@ def test_every_field_crosses_the_file() -> None:
         "ae-17", "es", 0.75, 812.0, 1020.0, 0.5, model="icr-1", baseline="gpt4_turbo", judge="gpt", orders=(1.0, 0.5),
         flipped=True, error="with the answers swapped: no verdict", category="maps", prompt="Nombra un río.",
         model_answer="El Ebro.", baseline_answer="", said=("[[A]]", "[[C]]"), sample=2,
+        failed="baseline",
     )  # fmt: skip
     assert judgment.row() == {
         **dataclasses.asdict(judgment),
@@ -101,13 +104,31 @@ def test_a_language_may_be_written_in_any_way_and_unknown_keys_are_passed_over()
         ({"model": 7}, "model is 7; it must be a text"),
         ({"error": ["x"]}, "error is ['x']; it must be a text"),
         ({"model_length": 10**400}, "model_length is inf; it must be a finite number"),
-        ({"preference": None}, "preference is missing"),
+        ({"preference": None}, "preference is null and error is missing; say in error why there is no verdict"),
+        ({"model_length": None}, "model_length is missing"),
+        ({"failed": "theirs"}, "failed is 'theirs'; it must be model, baseline, both or null"),
+        ({"failed": ["model"]}, "failed is ['model']; it must be"),
     ],
 )
 def test_what_is_wrong_in_a_row_is_told_with_its_place(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError) as told:
         parse_judgment(row(**wrong), "j.jsonl:3")
     assert str(told.value).startswith(f"j.jsonl:3: {says}")
+
+
+def test_a_row_without_a_preference_and_without_an_error_lacks_the_preference() -> None:
+    told = row()
+    del told["preference"]
+    with pytest.raises(InputError, match=r"^j:1: preference is missing; a judgment has id, language"):
+        parse_judgment(told, "j:1")
+
+
+def test_a_folder_is_its_file_of_judgments(tmp_path: Path) -> None:
+    written = [Judgment("a", "en", 1.0, 1.0, 2.0)]
+    with pytest.raises(InputError, match=r"is a folder without judgments\.jsonl; name a folder that has it"):
+        read_judgments(tmp_path)
+    write_judgments(tmp_path / "judgments.jsonl", written)
+    assert read_judgments(tmp_path) == read_judgments(str(tmp_path)) == written
 
 
 def test_judges_come_in_the_order_of_the_file() -> None:

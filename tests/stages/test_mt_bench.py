@@ -16,6 +16,7 @@ from polypref.backends.base import Completion, Context, Judged, ModelSpec, Reque
 from polypref.backends.judge import NumberJudge
 from polypref.backends.judging import NumberSettings
 from polypref.errors import InputError
+from polypref.maths.stats import Estimate
 from polypref.stages.mt_bench import (
     Answered,
     Question,
@@ -33,6 +34,7 @@ from polypref.stages.mt_bench_grades import (
     evaluation,
     grade,
     head_to_head,
+    interval,
     plan,
     write_grades,
 )
@@ -539,6 +541,27 @@ def test_models_meet_question_by_question() -> None:
     assert one.said == ()
     exact, *_ = head_to_head(grades, asked, "sft", exact=["gpt"])
     assert exact.preference == 0.5
+
+
+def test_an_answer_of_which_a_turn_failed_is_told_when_models_meet() -> None:
+    """Its first turn fails, the second of theirs; in the second question theirs fails."""
+    answers = (("1", None, "bb"), ("1", "a", None), ("2", "a", None), ("2", "a", "bb"))
+    turns = [(place, 1 + number % 2, mine, its) for number, (place, mine, its) in enumerate(answers)]
+    mine = [given(place, turn, 5.0, answer=text) for place, turn, text, _ in turns]
+    theirs = [given(place, turn, 5.0, answer=text, model="sft") for place, turn, _, text in turns]
+    found = head_to_head([*mine, *theirs], [question("1"), question("2")], "sft")
+    assert [one.failed for one in found] == ["both", "baseline"]
+
+
+def test_an_interval_ends_where_the_scale_of_the_judge_does() -> None:
+    """4.83 ± t(2) · 1.7647 = 4.83 ± 7.59, of two degrees of freedom; a scorer that is no judge has no scale."""
+    mean = Estimate(4.83, 1.7647, 3)
+    judge = ScorerSpec(scorer="judge", model={"path": "fake", "backend": "fake"})
+    assert interval(mean, judge) == (1.0, 10.0)
+    low, high = interval(mean, judge.model_copy(update={"settings": {"scale": (-5, 100)}})) or (0, 0)
+    assert (low, high) == (pytest.approx(-2.76, abs=0.01), pytest.approx(12.42, abs=0.01))
+    assert interval(mean, ScorerSpec(scorer="fake")) == (low, high)
+    assert interval(Estimate(4.0, None, 1), judge) is None
 
 
 def test_grades_are_written_whole(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import pytest
 from judged_comparisons import judgment, many, told
 
+from polypref.stages import report_charts as charts
 from polypref.stages.comparison_results import seen_from_both_sides
 from polypref.stages.report_judgment_figures import Rate, boards, rate, texts
 from polypref.stages.report_judgment_lengths import binned, lengths
@@ -80,6 +81,35 @@ def test_the_judges_rank_models_in_the_order_of_the_first():
     found = boards({"win_rates": block(50, 40, 60, by_judge={"gpt": one, "oracle": other})})
     assert found[1].ranked() == ["sft", "icr", "new"]
     assert [row[0].text for row in win_rates(found, ["base"], draw=False).grids[3].rows] == ["icr", "sft", "new"]
+
+
+def test_a_mean_over_fewer_languages_is_marked():
+    made = two_models()
+    one = made["win_rates"]["by_model"]["sft"]
+    one["by_language"]["de"] = block(45, 40, 50)
+    grids = win_rates(boards(made), ["base"], draw=False).grids
+    assert grids[0].note.endswith("* icr: the mean over en, es alone.")
+    assert [row[1].text.endswith("*") for row in grids[0].rows] == [True, False]  # icr, sft
+    assert [row[1].text.endswith("*") for row in grids[1].rows] == [True, False]
+    assert not any(cell.text.endswith("*") for row in grids[1].rows for cell in row[2:])
+
+
+def test_a_model_has_one_colour_by_every_judge():
+    """The second judge says nothing of icr, the best; sft keeps its colour."""
+    one, other = two_models()["win_rates"], two_models()["win_rates"]
+    del other["by_model"]["icr"]
+    part = win_rates(
+        boards({"win_rates": block(50, 40, 60, by_judge={"gpt": one, "oracle": other})}), ["base"], draw=True
+    )
+    first, second = (svg for caption, svg in part.charts if caption.startswith("By language"))
+    best, behind = charts.COLOURS[1:3]
+    assert (best in first, behind in first) == (True, True)
+    assert (best in second, behind in second) == (False, True)
+
+
+def test_the_one_judge_of_a_run_has_its_name():
+    [board] = boards(two_models(), judge="oracle")
+    assert board.judge == "oracle"
 
 
 def test_one_judge_model_and_language_have_the_names_of_their_judgments():
@@ -240,6 +270,14 @@ def test_the_headline_of_one_model(made, kind, said):
     assert (first.kind, first.text) == (kind, said)
 
 
+@pytest.mark.parametrize(("flips", "said"), [(50, "icr beats base"), (51, "gpt contradicts itself in 51.0%")])
+def test_a_judge_that_mostly_contradicts_itself_has_no_winner(flips, said):
+    made = {"win_rates": block(60, 55, 65, flip_rate=flips)}
+    for against in (["base"], ["b", "c"]):
+        text = headline(made, boards(made, [judgment()]), against).text
+        assert text.startswith(said if len(against) == 1 or flips > 50 else "icr stands first")
+
+
 def test_one_comparison_decides_nothing():
     some = [judgment(), judgment("p2", "es", preference=None)]
     made = told(some)
@@ -308,8 +346,10 @@ def test_a_judge_that_contradicts_itself_or_is_silent_is_said_by_language():
         return block(61, 58, 64, flip_rate=flips, no_verdict_rate=silences)
 
     made = {"win_rates": {**rates(28, 3), "by_language": {"en": rates(20, 5), "sw": rates(36, 6)}}}
+    made["win_rates"]["by_language"]["en"]["one_order_rate"] = 7
     assert sentences(made) == [
         "gpt contradicts itself when the answers change places: Swahili 36.0% of the comparisons.",
+        "gpt could be read in one order alone: English 7.0% of the comparisons.",
         "gpt gives no verdict: Swahili 6.0% of the comparisons.",
     ]
 

@@ -48,7 +48,7 @@ def test_a_win_rate_is_told_in_percent_and_by_language():
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        (judgment(preference=None), "preference is missing"),
+        (judgment(preference=None), "preference is null and error is missing"),
         (judgment(preference=2), "preference is 2.0; it must lie between 0"),
         (judgment(preference=True), "preference is True; it must be a number"),
         (judgment(preference="1"), "preference is '1'"),
@@ -244,8 +244,8 @@ def test_several_baselines_are_told_pair_by_pair():
         ([judgment(id=str(i)) for i in range(5)], "went the same way"),
         ([judgment(id=str(i), preference=i % 2) for i in range(5)], "length difference is the same"),
         (
-            [judgment(id=str(i), preference=float(i > 9), model_length=i, baseline_length=10) for i in range(20)],
-            "rests on a ridge of 0.01",
+            [*(judgment(id=str(i)) for i in range(5)), judgment(id="9", preference=0, model_length=0, failed="model")],
+            "failed answers apart, all comparisons went the same way",
         ),
     ],
 )
@@ -265,6 +265,48 @@ def test_the_signature_says_how_the_model_was_fitted():
     assert held.split("|") == sorted(held.split("|"))
 
 
+def test_a_rate_that_rests_on_the_ridge_has_no_standard_error():
+    """The shorter answer always loses. Its language makes the mean over languages as unsure."""
+    told = [judgment(id=str(i), preference=float(i > 9), model_length=i, baseline_length=10) for i in range(20)]
+    found = winrate(told)
+    assert "rests on a ridge of 0.01 on the weights and has no standard error" in found["warning"]
+    assert 50 < found["length_controlled_win_rate"] < 100
+    assert [found[f"length_controlled_win_rate{end}"] for end in ("_stderr", "_low", "_high")] == [None] * 3
+    assert found["win_rate_stderr"] is not None
+    mean = winrate([*told, *parallel(languages=("es",))])["macro_average"]
+    assert mean["length_controlled_win_rate"] is not None
+    assert (mean["length_controlled_win_rate_stderr"], mean["length_controlled_win_rate_low"]) == (None, None)
+    assert mean["win_rate_stderr"] is not None
+
+
+def test_a_failed_answer_is_not_excused_by_its_length():
+    """40 answers are as long as the baseline's and win half of the time, 10 failed and lost: by lengths of 0 these
+    alone have a length difference, which then explains why they lost. Without, the controlled rate is the raw one."""
+    whole = [judgment(id=str(i), preference=i % 2, model_length=100, baseline_length=100) for i in range(40)]
+    lost = [
+        judgment(id=f"f{i}", preference=0, model_length=0, baseline_length=100, model_answer=None) for i in range(10)
+    ]
+    assert winrate([*whole, *lost])["length_controlled_win_rate"] > 45, "rows that do not tell it"
+    found = winrate([*whole, *(row | {"failed": "model"} for row in lost)])
+    assert found["win_rate"] == pytest.approx(40)
+    assert found["length_controlled_win_rate"] == pytest.approx(40)
+    assert found["length_controlled_win_rate_stderr"] == pytest.approx(found["win_rate_stderr"])
+    assert (found["failed_rate"], found["failed_rate_n"], found["model_length"]) == (20, 50, 100)
+    assert found["failed_rate_stderr"] == pytest.approx(100 * math.sqrt(0.2 * 0.8 / 49))
+
+
+def test_whose_answer_failed_is_counted_and_has_no_length():
+    failed = [None, "model", "baseline", "both"]
+    found = winrate(
+        judgment(id=str(i), failed=whose, model_length=10 * (i + 1), baseline_length=20 * (i + 1))
+        for i, whose in enumerate(failed)
+    )
+    assert (found["failed_rate"], found["model_length"], found["baseline_length"]) == (50, 20, 30)
+    nothing = winrate([judgment(failed="both", preference=0.5)])
+    assert (nothing["model_length"], nothing["baseline_length"]) == (None, None)
+    assert nothing["length_controlled_win_rate"] == nothing["win_rate"] == 50
+
+
 @given(
     st.lists(
         st.tuples(
@@ -274,6 +316,7 @@ def test_the_signature_says_how_the_model_was_fitted():
             st.integers(0, 3),
             st.sampled_from("xy"),
             st.sampled_from("jk"),
+            st.sampled_from([None, None, "model", "baseline", "both"]),
         ),
         min_size=1,
         max_size=25,
@@ -282,9 +325,16 @@ def test_the_signature_says_how_the_model_was_fitted():
 def test_no_file_gives_a_figure_that_is_no_number(rows):
     found = winrate(
         judgment(
-            id=i, language=lang, preference=p, error=None if p is not None else "?", model_length=n, model=m, judge=j
+            id=i,
+            language=lang,
+            preference=p,
+            error=None if p is not None else "?",
+            model_length=n,
+            model=m,
+            judge=j,
+            failed=failed,
         )
-        for i, lang, p, n, m, j in rows
+        for i, lang, p, n, m, j, failed in rows
     )
     json.dumps(found, allow_nan=False)
     if found["win_rate"] is not None:

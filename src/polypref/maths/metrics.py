@@ -98,6 +98,7 @@ def win_rate(
     baseline_lengths: Sequence[float],
     difficulties: Sequence[float] | None = None,
     groups: Sequence[Hashable] | None = None,
+    failed: Sequence[bool] | None = None,
     *,
     length_weight: float | None = None,
     difficulty_weight: float | None = None,
@@ -109,14 +110,19 @@ def win_rate(
     rows at Δ = 0. Where Δ is the same in all rows, length and intercept cannot be told apart and the length term is
     left out. Fitted weights (not b) bear a ridge of ``RIDGE``, so that separable rows give finite figures.
 
+    A comparison of which an answer ``failed`` has no lengths to control: it is not fitted, and counts at its preference
+    in both rates.
+
     Both standard errors are sandwiches by ``groups`` (prompts; left out: each row its own, and the raw one is s/√n);
-    the controlled one is the delta method's, std Δ taken as known.
+    the controlled one is the delta method's, std Δ taken as known. Where the ridge alone keeps the weights finite it
+    would tell of the ridge, and is None.
     """
     preference = np.asarray(preferences, dtype=np.float64)
     n = preference.size
-    columns = {"length": _length_term(np.subtract(baseline_lengths, model_lengths, dtype=np.float64))}
+    whole = np.flatnonzero(~np.asarray(failed, dtype=bool)) if failed is not None else np.arange(n)
+    columns = {"length": _length_term(np.subtract(baseline_lengths, model_lengths, dtype=np.float64)[whole])}
     if difficulties is not None:
-        columns["difficulty"] = np.asarray(difficulties, dtype=np.float64)
+        columns["difficulty"] = np.asarray(difficulties, dtype=np.float64)[whole]
     held = {
         name: weight
         for name, weight in (("length", length_weight), ("difficulty", difficulty_weight))
@@ -124,14 +130,35 @@ def win_rate(
     }
     clusters = groups if groups is not None else range(n)
     raw = clustered_mean(preference, clusters)
-    if preference.min() == preference.max() and raw.value in (0.0, 1.0):
+    fitted = preference[whole]
+    if np.isin(fitted, (0.0, 1.0)).all() and np.unique(fitted).size < 2:
         # The intercept is infinite, the rate at Δ = 0 is 0 or 1 whatever the lengths.
         return WinRate(raw, raw, {}, preference, "raw")
+    fit = _controlled(fitted, columns, held)
+    shares, influence = preference.copy(), preference.copy()
+    shares[whole], influence[whole] = fit.shares, fit.influence
+    stderr = None if fit.fallback == "ridge" else clustered_mean(influence, clusters).stderr
+    return WinRate(raw, Estimate(float(shares.mean()), stderr, raw.n), fit.weights, influence, fit.fallback)
+
+
+@dataclass(frozen=True, slots=True)
+class _Controlled:
+    """Of [n] rows: p at Δ = 0, and what each brings to its mean."""
+
+    shares: Array
+    influence: Array
+    weights: dict[str, float]
+    fallback: Fallback | None
+
+
+def _controlled(preference: Array, columns: Mapping[str, Array], held: Mapping[str, float]) -> _Controlled:
+    """AlpacaEval 2's model of rows that neither all were won nor all lost."""
+    n = preference.size
     fitted = [name for name in columns if name not in held]
     design = np.column_stack([*(columns[name] for name in fitted), np.ones(n)])
     offset = sum((weight * columns[name] for name, weight in held.items()), np.zeros(n))
     theta = _fit_logistic(design, offset, preference, RIDGE)
-    weights = held | dict(zip([*fitted, "intercept"], theta.tolist(), strict=True))
+    weights = dict(held) | dict(zip([*fitted, "intercept"], theta.tolist(), strict=True))
 
     level = design.copy()
     level_offset = offset.copy()
@@ -144,14 +171,12 @@ def win_rate(
     hessian = (design * (fit * (1 - fit))[:, None]).T @ design + np.diag(_penalty(design, RIDGE))
     gradient = level.T @ (shares * (1 - shares)) / n
     influence = (design * (preference - fit)[:, None]) @ np.linalg.solve(hessian, gradient) * n + shares
-    spread = clustered_mean(influence, clusters)
-    controlled = Estimate(float(shares.mean()), spread.stderr, spread.n)
     fallback: Fallback | None = None
     if not columns["length"].any():
         fallback = "no_length"
     elif _leans_on_ridge(theta, _fit_logistic(design, offset, preference, RIDGE / 10)):
         fallback = "ridge"
-    return WinRate(raw, controlled, weights, influence, fallback)
+    return _Controlled(shares, influence, weights, fallback)
 
 
 def _leans_on_ridge(theta: Array, looser: Array) -> bool:

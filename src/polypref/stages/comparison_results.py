@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 from polypref.errors import ModelError
 from polypref.maths import stats
 from polypref.stages.evaluate import Evaluation, Figures, figure
-from polypref.stages.judgments import Judgment, by_judge
+from polypref.stages.judgments import Judgment, by_judge, failed_of
 from polypref.stages.winrate import winrate
 
 Block: TypeAlias = Mapping[str, Any]
@@ -24,11 +24,18 @@ METRICS: Final = {
     "length_controlled_win_rate": "length_controlled_win_rate",
     "tie_rate": "tie_rate",
     "flip_rate": "flip_rate",
+    "one_order": "one_order_rate",
     "no_verdict": "no_verdict_rate",
+    "failed": "failed_rate",
 }
 """The metric of results.json → the figure of a block."""
 _PARTS: Final = ("by_model", "by_judge", "head_to_head")
 """What a block of one model in win rates by model has no need of."""
+_SIDED: Final = (
+    *("win_rate", "length_controlled_win_rate", "macro_average", "wins", "losses", "weights", "warning"),
+    *("failed_rate", "model_length", "baseline_length"),
+)
+"""How figures begin that another model in the model's place would turn."""
 MACRO: Final = ("win_rate", "length_controlled_win_rate")
 
 
@@ -43,7 +50,11 @@ class ComparisonResults:
 
 
 def swapped(judgment: Judgment) -> Judgment:
-    """The same comparison with the baseline in the model's place: the order that had the model first has it second."""
+    """The same comparison with the baseline in the model's place: the order that had the model first has it second.
+
+    ``difficulty`` is the prompt's and stays. Its weight is the model's, as the intercept is: AlpacaEval 2 has
+    (ψ_model − ψ_baseline)·γ of the prompt beside θ_model − θ_baseline.
+    """
     orders = judgment.orders
     return dataclasses.replace(
         judgment,
@@ -56,6 +67,7 @@ def swapped(judgment: Judgment) -> Judgment:
         model_answer=judgment.baseline_answer,
         baseline_answer=judgment.model_answer,
         said=judgment.said[::-1],
+        failed=failed_of(judgment.baseline_failed, judgment.model_failed),
     )
 
 
@@ -101,23 +113,54 @@ def results_of(judgments: Sequence[Judgment], baseline: str | None) -> Compariso
     return out
 
 
-def seen_from_both_sides(figures: Mapping[str, Any], judgments: Sequence[Judgment]) -> dict[str, Any]:
-    """The figures of judgments in which every two models met, with each model's win rates over all its comparisons.
+def win_rates(
+    judgments: Sequence[Judgment],
+    *,
+    both_sides: bool | None = None,
+    length_weight: float | None = None,
+    difficulty_weight: float | None = None,
+) -> dict[str, Any]:
+    """What ``polypref evaluate winrate --json`` prints: ``winrate``, where models are also baselines with each model's
+    win rates over all its comparisons.
 
-    Which of two models stands in the model's place and which in the baseline's is then chance.
+    Which of two models stands in the model's place and which in the baseline's is then chance, and what is pooled over
+    models has no figure that depends on it. ``both_sides`` says so of models or denies it, whatever the judgments tell.
+
+    Raises:
+        InputError: as ``winrate``.
     """
-    win_rates = dict(figures["win_rates"])
-    win_rates["by_model"] = _by_model(judgments)
-    if "by_judge" in win_rates:
-        rows = dict(by_judge(judgments))
-        told = win_rates["by_judge"]
-        win_rates["by_judge"] = {judge: block | {"by_model": _by_model(rows[judge])} for judge, block in told.items()}
-    return {**figures, "win_rates": win_rates}
+    weights = {"length_weight": length_weight, "difficulty_weight": difficulty_weight}
+    told = winrate(judgments, **weights)
+    if both_sides is None:
+        baselines = {j.baseline for j in judgments}
+        both_sides = len(baselines) > 1 and not baselines.isdisjoint(j.model for j in judgments)
+    if not both_sides:
+        return told
+    out = _pooled(told) | {"by_model": _by_model(judgments, weights)}
+    if "by_judge" in told:
+        out["by_judge"] = {
+            judge: _pooled(told["by_judge"][judge]) | {"by_model": _by_model(rows, weights)}
+            for judge, rows in by_judge(judgments)
+        }
+    return out
 
 
-def _by_model(judgments: Sequence[Judgment]) -> dict[str, Any]:
+def seen_from_both_sides(figures: Mapping[str, Any], judgments: Sequence[Judgment]) -> dict[str, Any]:
+    """The figures of judgments in which every two models met, with ``win_rates`` from both sides."""
+    return {**figures, "win_rates": win_rates(judgments, both_sides=True)}
+
+
+def _pooled(block: Block) -> dict[str, Any]:
+    """A block and its languages without what depends on which model stands in which place."""
+    out = {name: value for name, value in block.items() if not name.startswith(_SIDED)}
+    if "by_language" in block:
+        out["by_language"] = {tag: _pooled(part) for tag, part in block["by_language"].items()}
+    return out
+
+
+def _by_model(judgments: Sequence[Judgment], weights: Mapping[str, float | None]) -> dict[str, Any]:
     names = dict.fromkeys(name for judgment in judgments for name in (judgment.model, judgment.baseline))
-    blocks = {name: winrate(seen_from(name, judgments, both_sides=True)) for name in names}
+    blocks = {name: winrate(seen_from(name, judgments, both_sides=True), **weights) for name in names}
     return {name: {key: block[key] for key in block if key not in _PARTS} for name, block in blocks.items()}
 
 
@@ -151,6 +194,6 @@ def _lengths(seen: Iterable[Judgment]) -> Evaluation:
     """``length_characters`` of the model's answers; those that failed have none."""
     out = Evaluation()
     for judgment in seen:
-        if judgment.model_answer is not None:
+        if judgment.model_answer is not None and not judgment.model_failed:
             out.add("length_characters", judgment.language, judgment.id, judgment.model_length)
     return out

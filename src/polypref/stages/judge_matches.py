@@ -32,7 +32,7 @@ from polypref.backends.base import (
     batches,
 )
 from polypref.records import last_user_text
-from polypref.stages.judgments import Judgment
+from polypref.stages.judgments import Judgment, failed_of
 from polypref.stages.matches import Match
 
 SERVER_BATCH = 8192
@@ -232,4 +232,5 @@ def judgment(match: Match, judge: str, verdict: Verdict | None) -> Judgment:
         baseline_answer=match.baseline_answer,
         said=verdict.said,
         sample=match.sample,
+        failed=failed_of(match.model_answer is None, match.baseline_answer is None),
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from polypref.stages.comparison_results import win_rates
 from polypref.stages.judge_agreement import agreement, shared
 from polypref.stages.judgments import Judgment
 from polypref.stages.ratings import RatingOptions, ratings
-from polypref.stages.winrate import winrate
 
 
 def figures(judgments: Sequence[Judgment], options: RatingOptions | None = None) -> dict[str, Any]:
@@ -16,13 +16,13 @@ def figures(judgments: Sequence[Judgment], options: RatingOptions | None = None)
     ``agreement`` where two judges share a comparison, else None. The shapes are those of docs/win-rates.md.
 
     Raises:
-        InputError: there is no judgment, or as ``winrate``, ``ratings`` and ``agreement``.
+        InputError: there is no judgment, or as ``win_rates``, ``ratings`` and ``agreement``.
     """
     models = {name for j in judgments if j.preference is not None for name in (j.model, j.baseline)}
     chosen = options or RatingOptions()
     agreeing = len({j.judge for j in judgments}) > 1 and shared(judgments)
     return {
-        "win_rates": winrate(judgments),
+        "win_rates": win_rates(judgments),
         "ratings": ratings(judgments, chosen) if len(models) > 2 else None,
         "agreement": agreement(judgments, seed=chosen.seed, resamples=chosen.resamples) if agreeing else None,
     }

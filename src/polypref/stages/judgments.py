@@ -4,7 +4,8 @@ A row has id, language, preference and two lengths; all else may be absent:
 
     {"id": "ae-17", "language": "es", "judge": "gpt", "model": "icr-1", "baseline": "gpt4_turbo", "preference": 0.75,
      "orders": [1.0, 0.5], "flipped": false, "model_length": 812, "baseline_length": 1020, "difficulty": null,
-     "error": null, "prompt": "Nombra tres ríos.", "model_answer": "…", "baseline_answer": "…", "said": ["…", "…"]}
+     "error": null, "failed": null, "prompt": "Nombra tres ríos.", "model_answer": "…", "baseline_answer": "…",
+     "said": ["…", "…"]}
 """
 
 from __future__ import annotations
@@ -14,13 +15,18 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from polypref import languages
 from polypref.errors import InputError
 from polypref.records import dumps
 from polypref.store.atomic import replacing
 from polypref.store.jsonl import read_lines
+
+FILE: Final = "judgments.jsonl"
+"""What a folder of comparisons, or a run's, calls its judgments."""
+Failed: TypeAlias = Literal["model", "baseline", "both"]
+"""Whose answer failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +36,8 @@ class Judgment:
     ``preference`` is None where no verdict could be had, and ``error`` says why. ``orders`` is the preference for the
     model with the answers in place and swapped, None for an order that could not be read; ``flipped`` says that the
     orders contradicted each other, None where not both were read. ``id`` is the prompt's and the cluster of every
-    standard error, and ``sample`` tells several comparisons of two models on it apart. An answer that is None has
-    failed, or was not kept.
+    standard error, and ``sample`` tells several comparisons of two models on it apart. An answer that is None was not
+    kept, or has failed, as ``failed`` says; a failed answer's length is not looked at.
     """
 
     id: str
@@ -52,6 +58,7 @@ class Judgment:
     baseline_answer: str | None = None
     said: tuple[str, ...] = ()
     sample: int = 0
+    failed: Failed | None = None
 
     def row(self) -> dict[str, Any]:
         """The row of a file, without what is absent."""
@@ -60,6 +67,23 @@ class Judgment:
         if not self.sample:
             del kept["sample"]
         return {"id": self.id, "language": self.language, "preference": self.preference} | kept
+
+    @property
+    def model_failed(self) -> bool:
+        """Whether there is no answer of the model."""
+        return self.failed in ("model", "both")
+
+    @property
+    def baseline_failed(self) -> bool:
+        """Whether there is no answer of the baseline."""
+        return self.failed in ("baseline", "both")
+
+
+def failed_of(model: bool, baseline: bool) -> Failed | None:
+    """``Judgment.failed`` of whether each of the two answers failed."""
+    if model:
+        return "both" if baseline else "model"
+    return "baseline" if baseline else None
 
 
 def parse_judgment(value: Any, where: str) -> Judgment:
@@ -71,9 +95,11 @@ def parse_judgment(value: Any, where: str) -> Judgment:
     if not isinstance(value, dict):
         raise InputError(f"{where}: the row is no object; write {{…}} with id, language, preference and two lengths")
     fields = ("id", "language", "preference", "model_length", "baseline_length")
-    failed = value.get("error") is not None
+    unsaid = value.get("error") is None
+    if unsaid and "preference" in value and value["preference"] is None:
+        raise InputError(f"{where}: preference is null and error is missing; say in error why there is no verdict")
     for field in fields:
-        if value.get(field) is None and not (failed and field == "preference"):
+        if value.get(field) is None and (unsaid or field != "preference"):
             raise InputError(f"{where}: {field} is missing; a judgment has {', '.join(fields)}")
     if not isinstance(value["id"], str) or not value["id"]:
         raise InputError(f"{where}: id is {value['id']!r}; it must be a non-empty string")
@@ -94,6 +120,7 @@ def parse_judgment(value: Any, where: str) -> Judgment:
         flipped=_flipped(value, where),
         said=_said(value, where),
         sample=_sample(value, where),
+        failed=_failed(value, where),
         **{name: _text(value, name, where) for name in _NAMES if value.get(name) is not None},
         **{name: _text(value, name, where) for name in _TEXTS},
     )
@@ -147,6 +174,13 @@ def _sample(row: dict[str, Any], where: str) -> int:
     return found
 
 
+def _failed(row: dict[str, Any], where: str) -> Failed | None:
+    found: Any = row.get("failed")
+    if found is not None and found not in get_args(Failed):
+        raise InputError(f"{where}: failed is {found!r:.40}; it must be model, baseline, both or null")
+    return found  # type: ignore[no-any-return]  # one of them
+
+
 def _said(row: dict[str, Any], where: str) -> tuple[str, ...]:
     found = row.get("said") or []
     if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
@@ -175,11 +209,15 @@ def _number(row: dict[str, Any], field: str, where: str) -> float:
 
 
 def read_judgments(path: Path | str) -> list[Judgment]:
-    """The judgments of a JSON Lines file (``-`` is stdin); blank lines are skipped.
+    """The judgments of a JSON Lines file (``-`` is stdin), or of a folder that holds ``FILE``; blank lines are skipped.
 
     Raises:
         InputError: a row is wrong (``file:line``), or there is none.
     """
+    if Path(path).is_dir():
+        if not (Path(path) / FILE).exists():
+            raise InputError(f"{path} is a folder without {FILE}; name a folder that has it, or a file of judgments")
+        path = Path(path) / FILE
     judgments = [parse_judgment(value, where) for where, value in read_lines(path)]
     if not judgments:
         raise InputError(f"{Path(path).name} is empty: it holds no judgment")

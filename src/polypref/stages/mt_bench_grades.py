@@ -19,10 +19,11 @@ from polypref.backends.asking import key_of
 from polypref.backends.base import Context, Judged, Options, Recall, Scorer, ScorerSpec, Usage, batches
 from polypref.backends.judging import NumberSettings, settings_of
 from polypref.errors import InputError
+from polypref.maths.stats import Estimate
 from polypref.records import Message, dumps
 from polypref.stages.evaluate import Evaluation, category_name
 from polypref.stages.judge_plan import estimate
-from polypref.stages.judgments import Judgment
+from polypref.stages.judgments import Judgment, failed_of
 from polypref.stages.mt_bench import REFERENCED, Answered, Answers, Question
 from polypref.store.atomic import digest, replacing
 
@@ -172,7 +173,8 @@ def _task(question: Question, answered: Answered, turn: int, options: GradeOptio
         referenced,
     )
     if answer is None:
-        lowest = settings_of(NumberSettings, options.judge).scale[0] if is_judge else None
+        scale = scale_of(options.judge)
+        lowest = scale[0] if scale else None
         why = f"the answer failed: {answered.error}" if answered.error else "there is no answer"
         return _Task(dataclasses.replace(empty, value=lowest, error=why), None)
     messages: list[Message] = []
@@ -273,6 +275,19 @@ def evaluation(grades: Iterable[Grade], first_judge: str) -> Evaluation:
     return out
 
 
+def scale_of(judge: ScorerSpec) -> tuple[float, float] | None:
+    """The lowest and the highest number that a judge may give; None of any other scorer."""
+    return settings_of(NumberSettings, judge).scale if judge.scorer == JUDGE else None
+
+
+def interval(estimate: Estimate, judge: ScorerSpec) -> tuple[float, float] | None:
+    """A mean's 95% interval, which ends where the judge's scale ends; None without a standard error."""
+    ends, scale = estimate.interval(), scale_of(judge)
+    if ends is None or scale is None:
+        return ends
+    return max(ends[0], scale[0]), min(ends[1], scale[1])
+
+
 def head_to_head(
     grades: Sequence[Grade], questions: Sequence[Question], baseline: str, exact: Collection[str] = ()
 ) -> list[Judgment]:
@@ -280,7 +295,8 @@ def head_to_head(
 
     ``preference`` is the mean over its turns of 1 for the higher number, 0 for the lower, 0.5 for two within ``TIE``;
     of the judges in ``exact``, whose numbers are on a scale of their own, for two that are equal.
-    A turn that lacks a number is left out; without any the comparison has an ``error``. ``said`` is what was said of
+    A turn that lacks a number is left out; without any the comparison has an ``error``. An answer of which a turn
+    failed has no length to compare, and counts as ``failed``. ``said`` is what was said of
     the model's turns, then of the baseline's.
     """
     of: dict[tuple[str, str, str, str], list[Grade]] = {}
@@ -313,6 +329,7 @@ def head_to_head(
                 model_answer=answers[0],
                 baseline_answer=answers[1],
                 said=tuple(_words(one) for one in (mine, theirs)) if any(g.said for g in (*mine, *theirs)) else (),
+                failed=failed_of(*(any(grade.answer is None for grade in one) for one in (mine, theirs))),
             )
         )
     return out

@@ -56,11 +56,12 @@ class Board:
         return [*(name for name in like if name in self.models), *(name for name in own if name not in like)]
 
 
-def boards(figures: Mapping[str, Any], judgments: Sequence[Judgment] = ()) -> list[Board]:
-    """One a judge. Where there is but one judge, model or language, its name is that of the judgments."""
+def boards(figures: Mapping[str, Any], judgments: Sequence[Judgment] = (), judge: str = "judge") -> list[Board]:
+    """One a judge. Where there is but one judge, model or language, its name is that of the judgments; without any, the
+    one judge is called ``judge``."""
     whole = figures["win_rates"]
     language = _only([j.language for j in judgments], "")
-    by_judge = whole.get("by_judge") or {_only([j.judge for j in judgments], "judge"): whole}
+    by_judge = whole.get("by_judge") or {_only([j.judge for j in judgments], judge): whole}
     out = []
     for judge, block in by_judge.items():
         theirs = [j for j in judgments if len(by_judge) == 1 or j.judge == judge]

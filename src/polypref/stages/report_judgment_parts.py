@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ KINDS = {RAW: "Win rate", CONTROLLED: "Length-controlled win rate"}
 VERDICTS = {
     "flip_rate": "orders contradict each other",
     "tie_rate": "tie",
+    "one_order_rate": "one order could not be read",
     "no_verdict_rate": "no verdict",
 }
 PAIRED = {"raw": "Same verdict, %", "kappa": "Cohen's κ"}
@@ -48,6 +50,7 @@ def win_rates(boards: Sequence[Board], baselines: Sequence[str], draw: bool) -> 
         "what the rate would be if both answers were of one length.",
     )
     order = boards[0].ranked()
+    every = tables.order(model for board in boards for model in board.ranked(like=order))
     for board in boards:
         models, tags = board.ranked(like=order), board.languages
         judged = f", judged by {tables.name_of(board.judge)}" if len(boards) > 1 else ""
@@ -56,9 +59,8 @@ def win_rates(boards: Sequence[Board], baselines: Sequence[str], draw: bool) -> 
             grids = [_rates(board, models, tags, metric, f"{words}, %{judged}") for metric, words in KINDS.items()]
             part.grids.extend(grids)
             if draw:
-                part.charts.extend(
-                    _by_language(board, models, tags, f"By language{judged}", alt(part.title, grids[:1]))
-                )
+                caption, said = f"By language{judged}", alt(part.title, grids[:1])
+                part.charts.extend(_by_language(board, models, tags, caption, said, every))
         if draw and (svg := _raw_and_controlled(board, models, alt(part.title, part.grids[-1:]))):
             part.charts.append((f"Raw and length-controlled{judged}", svg))
     return part
@@ -67,14 +69,33 @@ def win_rates(boards: Sequence[Board], baselines: Sequence[str], draw: bool) -> 
 def _standing(board: Board, models: Sequence[str], judged: str) -> tables.Grid:
     """The models, best first: both rates, what was won, tied and lost, and how long the answers are."""
     header = ["", "win rate, %", "length-controlled, %", "wins", "ties", "losses", "mean length", "prompts"]
-    note = "Counts are over all languages; length is in characters."
+    fewer = fewer_languages(board)
+    note = " ".join(["Counts are over all languages; length is in characters.", *_means(fewer)])
     grid = tables.Grid(f"Standing{judged}", header, note=note)
     for model in models:
         block = board.models[model]
         counts = (_count(block, name) for name in ("wins", "ties", "losses", "model_length", "prompts"))
-        rates = (cell(overall(block, metric)) for metric in KINDS)
+        rates = (_marked(cell(overall(block, metric)), model in fewer) for metric in KINDS)
         grid.rows.append([tables.Cell(tables.name_of(model)), *rates, *counts])
     return grid
+
+
+def fewer_languages(board: Board) -> dict[str, list[str]]:
+    """The models that were not judged in all languages of a board, with those in which they were."""
+    judged = {
+        name: [tag for tag, of in by_language(block).items() if rate(of, RAW)] for name, block in board.models.items()
+    }
+    most = {tag for tags in judged.values() for tag in tags}
+    return {name: tags for name, tags in judged.items() if len(tags) < len(most)}
+
+
+def _means(fewer: Mapping[str, Sequence[str]]) -> list[str]:
+    """What the means of models with fewer languages are over."""
+    return [f"* {tables.name_of(name)}: the mean over {', '.join(tags)} alone." for name, tags in fewer.items()]
+
+
+def _marked(one: tables.Cell, fewer: bool) -> tables.Cell:
+    return tables.Cell(f"{one.text}*") if fewer and one.text != tables.NOTHING else one
 
 
 def _count(block: Block, name: str) -> tables.Cell:
@@ -84,9 +105,11 @@ def _count(block: Block, name: str) -> tables.Cell:
 
 def _rates(board: Board, models: Sequence[str], tags: Sequence[str], metric: str, title: str) -> tables.Grid:
     places = (MEAN, *tags)
-    grid = tables.Grid(title, ["", *map(place, places)])
+    fewer = fewer_languages(board)
+    grid = tables.Grid(title, ["", *map(place, places)], note=" ".join(_means(fewer)))
     for model in models:
-        cells = (cell(_at(board.models[model], tag, metric)) for tag in places)
+        at = ((tag, cell(_at(board.models[model], tag, metric))) for tag in places)
+        cells = (_marked(one, tag == MEAN and model in fewer) for tag, one in at)
         grid.rows.append([tables.Cell(tables.name_of(model)), *cells])
     return grid
 
@@ -96,9 +119,10 @@ def _at(block: Block, tag: str, metric: str) -> Rate | None:
 
 
 def _by_language(
-    board: Board, models: Sequence[str], tags: Sequence[str], caption: str, said: str
+    board: Board, models: Sequence[str], tags: Sequence[str], caption: str, said: str, every: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Dots with intervals, or a map where there would be too many."""
+    """Dots with intervals, or a map where there would be too many. A model has the colour of its place in ``every``, by
+    whichever judge."""
     found = {
         (tables.name_of(model), place(tag)): one
         for tag in (MEAN, *tags)
@@ -109,7 +133,9 @@ def _by_language(
         rows, columns = [tables.name_of(model) for model in models], [place(tag) for tag in (MEAN, *tags)]
         return [(f"{caption}; in a dashed frame the interval reaches 50%", _map(found, rows, columns, said))]
     dots = [dot(tag, model, one) for (model, tag), one in found.items()]
-    return [(caption, _drawn(dots, said, charts.COLOURS[1:]))] if dots else []
+    colours = dict(zip(map(tables.name_of, every), itertools.cycle(charts.COLOURS[1:]), strict=False))
+    series = tables.order(one.series for one in dots)
+    return [(caption, _drawn(dots, said, [colours[name] for name in series]))] if dots else []
 
 
 def _raw_and_controlled(board: Board, models: Sequence[str], said: str) -> str | None:
@@ -216,7 +242,7 @@ def verdicts(boards: Sequence[Board], draw: bool) -> Part:
         "Can the judge be trusted?",
         "A judge of pairs is asked in both orders, and the mean counts. One whose verdict changes with the order looks "
         "at the place and not at the answer. Contradictions are a share of the comparisons in which both orders were "
-        "read; ties, of those with a verdict.",
+        "read; ties and verdicts from one order, of those with a verdict.",
     )
     for board in boards:
         languages = by_language(board.whole)

@@ -13,9 +13,12 @@ from polypref.stages.report_judgment_parts import agreement, head_to_head, ratin
 from polypref.stages.report_section import Part
 
 
-def section(figures: Mapping[str, Any], judgments: Sequence[Judgment] = (), draw: bool = True) -> list[Part]:
-    """The sections of a run's page: all but the comparisons themselves. That on length needs the judgments."""
-    found = boards(figures, judgments)
+def section(
+    figures: Mapping[str, Any], judgments: Sequence[Judgment] = (), draw: bool = True, judge: str = "judge"
+) -> list[Part]:
+    """The sections of a run's page: all but the comparisons themselves. That on length needs the judgments; ``judge``
+    is the name of the one judge where there are none."""
+    found = boards(figures, judgments, judge)
     baselines = baselines_of(judgments, found)
     rates = [win_rates(found, baselines, draw)]
     against_each_other = [ratings(figures.get("ratings"), draw), head_to_head(figures, draw)]

@@ -10,13 +10,23 @@ from polypref.stages.report_judgment_figures import Board, Rate, by_language, ov
 from polypref.stages.report_words import Finding
 
 FLIPS, SILENCES, TENTATIVE = 0.3, 0.05, 0.667
-"""Shares of contradictions and of missing verdicts above which a judge is watched (conventions), and Krippendorff's α
-below which agreement carries no conclusion (Krippendorff 2004, "Reliability in Content Analysis")."""
+"""Shares of contradictions and of missing verdicts or orders above which a judge is watched (conventions), and
+Krippendorff's α below which agreement carries no conclusion (Krippendorff 2004, "Reliability in Content Analysis")."""
+HALF = 0.5
+"""The share of contradictions above which a judge's verdicts say nothing of the answers (a convention)."""
 
 
 def headline(figures: Mapping[str, Any], boards: Sequence[Board], baselines: Sequence[str]) -> Finding:
-    """Who wins, by the first judge: against the one baseline, else in the ratings."""
+    """Who wins, by the first judge: against the one baseline, else in the ratings. A judge that contradicts itself in
+    most comparisons says nothing of that."""
     board = boards[0]
+    flips = rate(board.whole, "flip_rate")
+    if flips is not None and flips.value > HALF:
+        return Finding(
+            "watch",
+            f"{tables.name_of(board.judge)} contradicts itself in {tables.number(flips.value, True)}% of the "
+            "comparisons when the answers change places, so its win rates decide nothing.",
+        )
     judged = f", judged by {tables.name_of(board.judge)}"
     ranked = board.ranked()
     if len(baselines) > 1:
@@ -116,6 +126,7 @@ def _unsure(boards: Sequence[Board]) -> Iterator[Finding]:
         blocks = by_language(board.whole) or {"": board.whole}
         for metric, most, words in (
             ("flip_rate", FLIPS, "contradicts itself when the answers change places"),
+            ("one_order_rate", SILENCES, "could be read in one order alone"),
             ("no_verdict_rate", SILENCES, "gives no verdict"),
         ):
             over = {tag: one for tag, block in blocks.items() if (one := rate(block, metric)) and one.value > most}

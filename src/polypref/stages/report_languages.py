@@ -56,6 +56,7 @@ def languages_answered(data: ReportData, draw: bool) -> Iterator[Part]:
         "Does it answer in the language that it is asked in?",
         "As the Language Confusion Benchmark counts: a line is judged where it has enough words and its language can "
         "be told. Means over prompts ± standard error.",
+        short=False,
     )
     details = Part("languages-figures", "Language of the answers in full", "", folded=True)
     for prefix in SETTINGS:

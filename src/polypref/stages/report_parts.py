@@ -35,6 +35,9 @@ FIDELITY, OFF_TARGET = "language_fidelity", "off_target_language"
 VISIBLE = (FIDELITY, OFF_TARGET, "length_characters", "kl")
 """The other figures that are read in every report; the rest are folded away."""
 
+COMPARISONS = "judgments.html"
+"""The page beside a run's own on which every comparison stands."""
+
 TRANSLATED_VIEW = "reward_accuracy_translated"
 TRANSLATED_NOTE = "An answer whose translation failed has no score in the translated view, so its n may be smaller."
 
@@ -43,7 +46,7 @@ def parts(data: ReportData, draw: bool = True) -> Iterator[Part]:
     """The sections in their order; those without a chart or a table have nothing to show."""
     yield from alignments(data, draw)
     if data.judgments:
-        yield from judged_pairs(data.judgments, (), draw)
+        yield from _judged_pairs(data, data.judgments, draw)
     yield diagnosis(data)
     yield from best_of_n(data, draw)
     yield from training(data, draw)
@@ -98,6 +101,18 @@ def parts(data: ReportData, draw: bool = True) -> Iterator[Part]:
     ]
     yield Part("stages", "The other stages in numbers", "", grids=[grid for grid in stages if grid], folded=True)
     yield examined(data)
+
+
+def _judged_pairs(data: ReportData, figures: Mapping[str, Any], draw: bool) -> Iterator[Part]:
+    """What judges of pairs said, by name, and where every comparison can be read."""
+    known = {metric for by_language in data.results.values() for of in by_language.values() for metric in of}
+    # Of the judges that win rates are by, those of pairs can contradict themselves.
+    named = [one["judge"] for one in data.alignments or () if f"flip_rate_{one['metric']}" in known]
+    for part in judged_pairs(figures, (), draw, named[0] if named else "judge"):
+        if part.id == "win-rates":
+            by = f" The judge is {tables.name_of(named[0])}." if len(set(named)) == 1 else ""
+            part = replace(part, text=f"{part.text}{by} Every comparison with the judge's words: {COMPARISONS}.")
+        yield part
 
 
 def _quality(data: ReportData, draw: bool) -> Part:

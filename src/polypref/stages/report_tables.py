@@ -35,6 +35,7 @@ SHARES: Final = (
     "generalisation_gap",
     "no_verdict",
     "flip_rate",
+    "one_order",
     "win_rate",
 )
 LABELS: Final = {
@@ -63,6 +64,7 @@ LABELS: Final = {
     "generalisation_gap": "Generalisation gap",
     "no_verdict": "No verdict",
     "flip_rate": "Contradicted by the swapped order",
+    "one_order": "Read in one order alone",
     "singular_value_ratio": "Singular value ratio",
     "singular_value_ratio_change": "Its change from the base",
     "cosine_between_languages": "Cosine between languages",

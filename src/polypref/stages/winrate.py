@@ -33,10 +33,11 @@ def winrate(
     length_weight: float | None = None,
     difficulty_weight: float | None = None,
 ) -> dict[str, Any]:
-    """What ``polypref evaluate winrate --json`` prints: ``win_rate`` and ``length_controlled_win_rate``, each with
-    ``_stderr``, ``_low`` and ``_high``, wins, ties and losses, the rates of ties, flips, half-read and missing
-    verdicts, and the same by language, model, judge and pair of models where there are several. Every part is fitted by
-    itself; standard errors are clustered by ``id``. See ``maths.metrics.win_rate`` for the model.
+    """The win rates of models against the baselines that they are held against: ``win_rate`` and
+    ``length_controlled_win_rate``, each with ``_stderr``, ``_low`` and ``_high``, wins, ties and losses, the rates of
+    ties, flips, half-read and missing verdicts and failed answers, and the same by language, model, judge and pair of
+    models where there are several. Every part is fitted by itself; standard errors are clustered by ``id``. See
+    ``maths.metrics.win_rate`` for the model, ``comparison_results.win_rates`` for models that are also baselines.
 
     Raises:
         InputError: a row is wrong, no row is there, only some rows have a difficulty, or a weight is given for none.
@@ -110,6 +111,7 @@ def _fitted(judgments: Sequence[Judgment], held: _Held) -> metrics.WinRate | Non
         [j.baseline_length for j in told],
         [j.difficulty for j in told if j.difficulty is not None] or None,
         [j.id for j in told],
+        [j.failed is not None for j in told],
         length_weight=held.length,
         difficulty_weight=held.difficulty,
     )
@@ -129,14 +131,19 @@ def _block(judgments: Sequence[Judgment], fit: metrics.WinRate | None, held: _He
         **_rate("flip_rate", [(j.id, j.flipped) for j in judgments if j.flipped is not None], counted=True),
         **_rate("one_order_rate", [(j.id, None in j.orders) for j in told if j.orders is not None], counted=True),
         **_rate("no_verdict_rate", [(j.id, j.preference is None) for j in judgments], counted=True),
-        "model_length": statistics.fmean(j.model_length for j in judgments),
-        "baseline_length": statistics.fmean(j.baseline_length for j in judgments),
+        **_rate("failed_rate", [(j.id, j.model_failed) for j in judgments], counted=True),
+        "model_length": _mean([j.model_length for j in judgments if not j.model_failed]),
+        "baseline_length": _mean([j.baseline_length for j in judgments if not j.baseline_failed]),
         "n": len(told),
         "prompts": len({j.id for j in told}),
         "weights": fit.weights if fit else {},
         "signature": _signature(judgments, held),
-        "warning": _warning(fit),
+        "warning": _warning(fit, any(j.failed for j in told)),
     }
+
+
+def _mean(lengths: Sequence[float]) -> float | None:
+    return statistics.fmean(lengths) if lengths else None
 
 
 def _macro_average(languages: dict[str, tuple[list[Judgment], metrics.WinRate]]) -> dict[str, Any]:
@@ -150,7 +157,8 @@ def _macro_average(languages: dict[str, tuple[list[Judgment], metrics.WinRate]])
         raw = stats.mean_of_clustered_means({tag: (preferences[tag], ids[tag]) for tag in languages})
         spread = stats.mean_of_clustered_means({tag: (fit.influence, ids[tag]) for tag, (_, fit) in languages.items()})
         mean = statistics.fmean(fit.controlled.value for _, fit in languages.values())
-        controlled = Estimate(mean, spread.stderr, spread.n)
+        told = all(fit.fallback != "ridge" for _, fit in languages.values())
+        controlled = Estimate(mean, spread.stderr if told else None, spread.n)
     return {
         **_share("win_rate", raw),
         **_share("length_controlled_win_rate", controlled),
@@ -196,11 +204,13 @@ _FALLBACKS: dict[str, str] = {
     "raw": "all comparisons went the same way, so the length-controlled win rate is the raw one",
     "no_length": "the length difference is the same in all comparisons, so the length term is left out",
     "ridge": "length or difficulty all but tells the verdict, so the likelihood has no maximum nearby: the "
-    f"length-controlled win rate rests on a ridge of {metrics.RIDGE:g} on the weights",
+    f"length-controlled win rate rests on a ridge of {metrics.RIDGE:g} on the weights and has no standard error",
 }
 
 
-def _warning(fit: metrics.WinRate | None) -> str | None:
+def _warning(fit: metrics.WinRate | None, failed: bool) -> str | None:
     if fit is None:
         return "no comparison has a verdict, so there is no win rate"
-    return _FALLBACKS[fit.fallback] if fit.fallback else None
+    if fit.fallback is None:
+        return None
+    return ("failed answers apart, " if failed else "") + _FALLBACKS[fit.fallback]
