@@ -97,7 +97,7 @@ def mt_bench(
         parts = {part: found.results[part] for part in ("results", "macro_average", "baseline", "signature")}
         print(json.dumps({**parts, "figures": found.figures["mt_bench"], "spent": found.spent}, ensure_ascii=False))
     else:
-        _show(found, out)
+        _show(found, out, [judge for judge, spec in judges.items() if spec.model is not None])
 
 
 def _model(text: str) -> dict[str, Any]:
@@ -166,8 +166,8 @@ def _planned(told: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _show(found: Benched, out: Path) -> None:
-    """A table a judge, languages down, models across; where the files are."""
+def _show(found: Benched, out: Path, asked: Sequence[str]) -> None:
+    """A table a judge, languages down, models across; what the judges with a model took; where the files are."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -197,8 +197,8 @@ def _show(found: Benched, out: Path) -> None:
             console.print(f"* {model}: the mean over {', '.join(tags)} alone", highlight=False, markup=False)
     for note in found.results["notes"]:
         console.print(note, style="yellow", highlight=False, markup=False)
-    asked = {judge: spent for judge, spent in found.spent.items() if spent["tokens_asked"]}
-    for judge, spent in asked.items():
+    for judge in asked:
+        spent = found.spent[judge]
         told = f"{judge}: {spent['tokens_asked']} + {spent['tokens_answered']} tokens"
         told += "" if spent["cost"] is None else f", cost {spent['cost']:.4g}"
         console.print(told, highlight=False, markup=False)
