@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from polypref import languages
 from polypref.errors import InputError
 from polypref.stages import report_tables as tables
+from polypref.stages.report_environment import environment as page_environment
 from polypref.stages.report_imbalance import pivot_of
 from polypref.stages.report_judged import Judged
 from polypref.stages.report_parts import parts
@@ -102,21 +103,10 @@ class ReportData:
 
 def render(data: ReportData) -> str:
     """The page as HTML: no script, no request to anywhere; whatever came from a model or a file is escaped."""
-    import jinja2
     from markupsafe import Markup
 
-    def shown(value: Any) -> Any:
-        return value if isinstance(value, Markup) or not isinstance(value, str) else tables.clean(value)
-
     data = _pivot_first(data)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("polypref.stages", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters |= {"direction": direction, "language_name": tables.language_name, "number": tables.number}
     told, found = findings_of(data), raised(data)
     shown_parts = [replace(p, grids=[g.settled() for g in p.grids]) for p in parts(data) if p.charts or p.grids]

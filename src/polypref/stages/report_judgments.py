@@ -15,6 +15,7 @@ from polypref.stages import report_tables as tables
 from polypref.stages.judgments import Judgment
 from polypref.stages.report import CREDENTIALS, direction, flat
 from polypref.stages.report_comparisons import Compared, compared, folded, orders, outcome, verdict
+from polypref.stages.report_environment import environment as page_environment
 from polypref.stages.report_grades import Scores, graded, grades
 from polypref.stages.report_judgment_figures import boards
 from polypref.stages.report_judgment_section import baselines_of, section
@@ -111,20 +112,7 @@ def render_judgments(
 
 
 def _environment() -> jinja2.Environment:
-    import jinja2
-    from markupsafe import Markup
-
-    def shown(value: Any) -> Any:
-        return value if isinstance(value, Markup) or not isinstance(value, str) else tables.clean(value)
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("polypref.stages", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters |= {
         "direction": direction,
         "folded": folded,

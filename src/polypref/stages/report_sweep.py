@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from polypref.stages import report_tables as tables
 from polypref.stages.report import CREDENTIALS
+from polypref.stages.report_environment import environment as page_environment
 from polypref.stages.report_section import alt as told_of
 from polypref.stages.report_sweep_chart import Panel, numbers, sweep_chart
 from polypref.stages.report_words import Finding
@@ -95,20 +96,9 @@ def sweep_tables(found: Mapping[str, Any]) -> list[Table]:
 
 def render_sweep(found: Mapping[str, Any]) -> str:
     """The page as HTML: no script, no request to anywhere; whatever came from a recipe or a file is escaped."""
-    import jinja2
     from markupsafe import Markup
 
-    def shown(value: Any) -> Any:
-        return value if isinstance(value, Markup) or not isinstance(value, str) else tables.clean(value)
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("polypref.stages", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     assert environment.loader is not None
     source, *_ = environment.loader.get_source(environment, "report.html.j2")
     style = re.search(r"<style>.*?</style>", source, re.DOTALL)  # a sweep looks as a run's report does
