@@ -29,6 +29,7 @@ class Question:
     n: int
     max_tokens: int
     prefix: int = 0
+    group: int = 0
 
     def __len__(self) -> int:
         """The positions of its answers' cache."""
