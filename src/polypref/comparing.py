@@ -26,7 +26,7 @@ from polypref.backends.base import Context, ScorerSpec
 from polypref.errors import InputError, ModelError, RecipeError, UserError
 from polypref.records import last_user_text
 from polypref.stages import evaluate as evaluating
-from polypref.stages.comparison_results import ComparisonResults, results_of, seen_from_both_sides
+from polypref.stages.comparison_results import ComparisonResults, results_of
 from polypref.stages.judge_matches import JudgeOptions, Spent, judge_matches
 from polypref.stages.judge_plan import Plan, plan
 from polypref.stages.judgment_figures import figures as figures_of
@@ -131,9 +131,8 @@ def compare(
         if standing is not None and standing.get("key") == key and whole:
             return Compared(judgments, json.loads((out / FIGURES).read_text(encoding="utf-8")), standing, spent)
         results = {**_results(judgments, baseline, config, told), "key": key}
-        figures = figures_of(judgments, RatingOptions(anchor=baseline, seed=config.get("seed", 0)))
-        if baseline is None:
-            figures = seen_from_both_sides(figures, judgments)
+        options = RatingOptions(anchor=baseline, seed=config.get("seed", 0))
+        figures = figures_of(judgments, options, both_sides=True if baseline is None else None)
         write_json(out / FIGURES, figures)
         about = About(
             config["name"],

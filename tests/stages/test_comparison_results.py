@@ -7,7 +7,7 @@ import random
 import pytest
 
 from polypref.errors import ModelError
-from polypref.stages.comparison_results import results_of, seen_from, seen_from_both_sides, swapped, win_rates
+from polypref.stages.comparison_results import results_of, seen_from, swapped, win_rates
 from polypref.stages.judgments import Judgment
 from polypref.stages.winrate import winrate
 
@@ -123,7 +123,7 @@ def test_the_figures_of_an_arena_tell_of_every_model_from_both_sides():
         for judge, preference in (("gpt", 1.0), ("rm", 0.0))
         for model, baseline in pairs
     ]
-    found = seen_from_both_sides({"win_rates": winrate(rows), "ratings": None}, rows)
+    found = {"win_rates": win_rates(rows, both_sides=True), "ratings": None}
     by_judge = found["win_rates"]["by_judge"]
     assert {name: block["win_rate"] for name, block in by_judge["gpt"]["by_model"].items()} == {
         "one": 100,
@@ -157,7 +157,7 @@ def test_models_that_are_also_baselines_are_told_as_results_tell_them():
         for model, block in by_model.items():
             for lang, part in block["by_language"].items():
                 assert part["win_rate"] / 100 == pytest.approx(results[model][lang][f"win_rate{ending}"])
-    assert found["by_model"]["two"] == seen_from_both_sides({"win_rates": {}}, rows)["win_rates"]["by_model"]["two"]
+    assert found["by_model"]["two"] == win_rates(rows, both_sides=True)["by_model"]["two"]
     plain = winrate(rows)
     assert found["head_to_head"] == plain["head_to_head"]
     for pooled in (found, found["by_language"]["en"], found["by_judge"]["gpt"]):

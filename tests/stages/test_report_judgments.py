@@ -4,7 +4,7 @@ import pytest
 from judged_comparisons import judgment, many, told
 
 from polypref.stages import report_charts as charts
-from polypref.stages.comparison_results import seen_from_both_sides
+from polypref.stages.comparison_results import win_rates as rates_of
 from polypref.stages.report_judgment_figures import Rate, boards, rate, texts
 from polypref.stages.report_judgment_lengths import binned, lengths
 from polypref.stages.report_judgment_parts import agreement, head_to_head, ratings, verdicts, win_rates
@@ -44,7 +44,7 @@ def rows(grid):
 def test_two_models_that_only_met_each_other_have_no_baseline():
     """Where nobody is named as the baseline both have win rates, and the better one does not beat itself."""
     rows = [judgment(id=str(i), model="one", baseline="two", preference=float(i < 2)) for i in range(10)]
-    figures = seen_from_both_sides(told(rows), rows)
+    figures = {**told(rows), "win_rates": rates_of(rows, both_sides=True)}
     found = boards(figures, rows)
     assert baselines_of(rows, found) == ["one", "two"]
     assert headline(figures, found, baselines_of(rows, found)).text.startswith("two stands first: it wins 80.0%")

@@ -21,7 +21,7 @@ CACHED = 4
 """Positions of a cache for each token of ``TOKENS``: one takes far less memory than a token of a pass."""
 CPU_TOKENS = 1024
 """The same of scoring on a CPU: what a layer gives of so many stays in its caches, what it gives of more goes through
-memory (benchmarks/README.md)."""
+memory (docs/log.md)."""
 
 
 class Row(Protocol):

@@ -145,11 +145,6 @@ def win_rates(
     return out
 
 
-def seen_from_both_sides(figures: Mapping[str, Any], judgments: Sequence[Judgment]) -> dict[str, Any]:
-    """The figures of judgments in which every two models met, with ``win_rates`` from both sides."""
-    return {**figures, "win_rates": win_rates(judgments, both_sides=True)}
-
-
 def _pooled(block: Block) -> dict[str, Any]:
     """A block and its languages without what depends on which model stands in which place."""
     out = {name: value for name, value in block.items() if not name.startswith(_SIDED)}
