@@ -7,6 +7,7 @@ call, is kept in no object, and appears in no message, log or fingerprint.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -124,11 +125,20 @@ class OpenAIGenerator:
     async def _stream(self, requests: Iterable[Request], sampling: Sampling, key: SecretStr, each: Heard) -> None:
         waiting = iter(enumerate(requests))
         mistakes: list[Exception] = []
+        turn, next_step = asyncio.Lock(), asyncio.get_running_loop().call_soon
 
         async def work() -> None:
+            # Answers come in waves. Without turns the requests that follow a wave are all made ready before the first
+            # of them is sent, as bytes leave in the next step of the loop, and the server stands idle meanwhile: a turn
+            # is given on with that step.
             try:
+                await turn.acquire()
                 for index, request in waiting:
-                    each(index, await self._complete(call, request, sampling))
+                    next_step(turn.release)
+                    completions = await self._complete(call, request, sampling)
+                    await turn.acquire()
+                    each(index, completions)
+                turn.release()
             except Exception as mistake:  # kept aside: a task group would wrap it into a group
                 mistakes.append(mistake)
                 group.cancel_scope.cancel()
