@@ -138,6 +138,21 @@ def test_what_could_not_be_had_is_said_beside_the_table(tmp_path: Path) -> None:
     assert "100.0" in done.stdout
 
 
+def test_a_comparison_that_one_judge_judged_twice_is_said_where_it_counts_twice(tmp_path: Path) -> None:
+    """``ab`` and the other judge's row are no repetition; of three equal rows two are."""
+    rows = [Judgment("ab", "en", 0.0, 10.0, 12.0), *[Judgment("a", "en", 1.0, 10.0, 12.0)] * 3]
+    rows += [Judgment("a", "en", 1.0, 10.0, 12.0, judge="other"), Judgment("a", "en", 1.0, 10.0, 12.0, sample=1)]
+    write_judgments(tmp_path / "twice.jsonl", rows)
+    app = typer.Typer()
+    cli_judgments.add(app)
+    done = CliRunner().invoke(app, ["winrate", "--judgments", str(tmp_path / "twice.jsonl"), "--json"])
+    assert "2 of 6 judgments are of a comparison that the same judge has judged before (first: 'a' in en)" in done.stderr
+    assert json.loads(done.stdout)["n"] == 6
+    write_judgments(tmp_path / "once.jsonl", rows[:2])
+    done = CliRunner().invoke(app, ["winrate", "--judgments", str(tmp_path / "once.jsonl"), "--json"])
+    assert "judged before" not in done.stderr
+
+
 def test_mistakes_are_told(file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.jsonl does not exist"):
         call("winrate", "--judgments", tmp_path / "none.jsonl")

@@ -106,6 +106,20 @@ def test_a_judge_of_pairs_is_asked_again_only_about_what_it_left_open(tmp_path, 
     assert len(judge.asked) == done
 
 
+def test_a_run_shows_what_its_judges_take_beside_the_bar(tmp_path):
+    """Two languages of one shard: the account of the second goes on from that of the first."""
+    judges = {"pairs": {"scorer": "pair_judge", "model": {"path": "fake?judges=1", "backend": "fake"}}}
+    told: list[tuple[str, str]] = []
+    asked = recipe(**{**BARE, "evaluate__win_rates": ["pairs"], "evaluate__judges": judges})
+    run(asked, tmp_path, beside=lambda what, words: told.append((what, words)))
+    steps = dict(told)
+    assert set(steps) == {"win-rates/pairs/reuse-round-1"}
+    counts = [int(words.split(" requests")[0].replace(",", "")) for _, words in told]
+    assert counts == sorted(counts)
+    rows = (tmp_path / "judgments.jsonl").read_text(encoding="utf-8").splitlines()
+    assert counts[-1] == 2 * sum("orders" in json.loads(row) for row in rows)
+
+
 def test_a_diagnosis_that_a_server_left_open_is_made_again(tmp_path, monkeypatch):
     from polypref import registry
 
@@ -147,6 +161,7 @@ def test_signs_are_looked_for_in_every_pick_where_nothing_tells_which_reward_lea
         ({"best_of_n__sampling": {"temperature": 0}}, "best_of_n.sampling has temperature 0"),
         ({"diagnose__sampling": {"temperature": 0}}, "diagnose.sampling has temperature 0"),
         ({"evaluate__judges": {"second": {"scorer": "orcale"}}}, "evaluate.judges.second.scorer is 'orcale'"),
+        ({"evaluate__judges": TREE["evaluate"]["judges"] | {"idle": TREE["rewards"]["rm-en"]}}, "judges.idle judges nothing"),
         ({"evaluate__quality": "reward_model"}, "evaluate.quality with evaluate.quality_model: reward_model needs"),
         ({"diagnose__rewards": ["rm-es"], "diagnose__no_go": "leave_out"}, "the reward of the rounds"),
         ({"diagnose__judge": "second", "evaluate__judges": {"second": TREE["rewards"]["rm-en"]}}, "rm-en itself"),

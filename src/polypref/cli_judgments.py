@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from polypref.cli_stages import AsJson, options_of
 from polypref.cli_terminal import Terminal
 from polypref.errors import InputError
+
+if TYPE_CHECKING:
+    from polypref.stages.judgments import Judgment
 
 Judgments = Annotated[
     str, typer.Option(help="JSON Lines of id, language, preference and lengths, or a folder that has them; - is stdin")
@@ -34,9 +37,8 @@ def winrate(
 ) -> None:
     """Win rates with standard errors, raw and length-controlled (AlpacaEval 2's model), in percent."""
     from polypref.stages.comparison_results import win_rates
-    from polypref.stages.judgments import read_judgments
 
-    found = win_rates(read_judgments(judgments), length_weight=length_weight, difficulty_weight=difficulty_weight)
+    found = win_rates(_read(judgments), length_weight=length_weight, difficulty_weight=difficulty_weight)
     if as_json:
         _print(found)
         return
@@ -55,10 +57,9 @@ def ratings(
 ) -> None:
     """Bradley–Terry and Elo ratings of all models, with intervals over prompts, by language."""
     from polypref.stages import ratings as stage
-    from polypref.stages.judgments import read_judgments
 
     options = options_of(stage.RatingOptions, anchor=anchor, k=k, resamples=resamples, seed=seed)
-    found = stage.ratings(read_judgments(judgments), options)
+    found = stage.ratings(_read(judgments), options)
     if found["bradley_terry"] is None:
         raise InputError(str(found["warning"]))
     if as_json:
@@ -83,6 +84,21 @@ def agreement(
         _print(found)
         return
     _table(("n", "agreement", "Cohen's κ", "Krippendorff's α", "95%"), _agreement_rows(found))
+
+
+def _read(path: str) -> list[Judgment]:
+    """The judgments; says which of them would count twice."""
+    from polypref.stages.judgments import read_judgments, repeated
+
+    found = read_judgments(path)
+    if again := repeated(found):
+        first = again[0]
+        told = (
+            f"{len(again)} of {len(found)} judgments are of a comparison that the same judge has judged before (first: "
+            f"{first.id!r} in {first.language}); each counts: give them a sample each (0, 1, …), or keep one of them"
+        )
+        _warn([told])
+    return found
 
 
 def _print(found: Mapping[str, Any]) -> None:
@@ -187,7 +203,7 @@ def _warnings(found: Any, name: str = "") -> Iterator[str]:
             yield from _warnings(part, f"{name} · {model} : {baseline}" if name else f"{model} : {baseline}")
 
 
-def _warn(warnings: Iterator[str]) -> None:
+def _warn(warnings: Iterable[str]) -> None:
     with Terminal() as terminal:
         for warning in warnings:
             terminal.warn(warning)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -165,7 +164,7 @@ def _read(out: Path) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file} is no JSON ({error}); remove it, or name another folder with --out") from None
     if not isinstance(found, dict) or not isinstance(found.get("results"), dict):
         raise InputError(f"{file} has no results; name another folder with --out")
@@ -189,9 +188,8 @@ def _fresh(out: Path) -> dict[str, Any]:
     from polypref.store.manifest import versions
 
     now = versions()
-    date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     told = signature({"of": "standard tasks"}, now["polypref"])
-    return results({}, config={"name": out.name}, versions=now, date=date, seed=0, signature=told)
+    return results({}, config={"name": out.name}, versions=now, seed=0, signature=told)
 
 
 def _write(out: Path, results: Mapping[str, Any]) -> None:

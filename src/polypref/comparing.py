@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import functools
 import json
 import re
@@ -282,7 +281,7 @@ def standing_results(out: Path, mark: tuple[str, str], what: str) -> dict[str, A
         found = json.loads((out / RESULTS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         found = None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{out / RESULTS} is not JSON; remove it, or name another folder with --out") from None
     if (out / "manifest.json").exists() or (found is not None and mark not in found.items()):
         raise UserError(f"{out} holds something else than {what}; name another folder with --out")
@@ -301,7 +300,6 @@ def _results(
         found.by_model,
         config=config,
         versions=now,
-        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         seed=config.get("seed", 0),
         signature=signature,
     )

@@ -12,7 +12,6 @@ DIR/answers/<model>/<lang>.jsonl   the answers that were drawn here, in FastChat
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import re
 from collections import Counter
@@ -285,7 +284,6 @@ def _results(bench: Bench, grades: Sequence[Grade], config: Mapping[str, Any]) -
         by_model,
         config=config,
         versions=now,
-        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         seed=config.get("seed", 0),
         signature=signature,
     )

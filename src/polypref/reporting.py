@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import hashlib
 import json
 from collections import Counter
@@ -115,9 +114,13 @@ def again(folder: Path) -> ReportData:
     if found is None:
         recipe_of(folder)
         raise InputError(f"{folder} holds no results yet; finish it with: polypref run {folder / 'recipe.yaml'}")
-    data = _from_results(found)
+    try:
+        data = _from_results(found)
+        page = render(data)
+    except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        raise InputError(f"{folder / RESULTS} is not as polypref wrote it ({error!r:.80}); run its recipe") from error
     with locked(folder, lambda message: None):
-        write_text(folder / PAGE, render(data))
+        write_text(folder / PAGE, page)
     return data
 
 
@@ -125,7 +128,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
     """results.json, None when it is not there or not whole."""
     try:
         found = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) and {"results", "config", "samples"} <= found.keys() else None
 
@@ -144,7 +147,7 @@ def gather(shop: Workshop, made: Made, picked: dict[str, Any] | None) -> ReportD
     evaluations = made.evaluated.evaluations
     return ReportData(
         name=recipe.name,
-        date=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        date=evaluating.now(),
         seed=recipe.seed,
         signature=evaluating.signature(_settings(shop, found), versions()["polypref"]),
         results=_results({name: evaluation.figures() for name, evaluation in evaluations.items()}, found.figures),

@@ -7,6 +7,7 @@ The first judge gives ``win_rate``, the others ``win_rate_by_<judge>``; those th
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 from polypref import registry
@@ -17,12 +18,14 @@ from polypref.stages import evaluate as evaluating
 from polypref.stages import judged_win_rates as judged
 from polypref.stages import win_rates as stage
 from polypref.stages.evaluate import Evaluation
-from polypref.stages.judge_matches import JudgeOptions, judge_matches
+from polypref.stages.judge_matches import JudgeOptions, Spent, judge_matches
+from polypref.stages.judgment_losses import asked_again
 from polypref.stages.judgments import Judgment, parse_judgment
 from polypref.store.atomic import digest
 from polypref.store.journal import Journal
+from polypref.store.results import keep, kept
 from polypref.store.shards import Track
-from polypref.workshop import NamedScorer, Workshop, keep, kept
+from polypref.workshop import NamedScorer, Workshop
 
 
 def own_rewards(rewards: Rewards) -> dict[str, NamedScorer]:
@@ -104,8 +107,8 @@ def _judgments(
     shop: Workshop, judge: str, before: Track, after: Track, names: tuple[str, str]
 ) -> list[Judgment] | None:
     """What a judge of pairs says, kept shard by shard and language by language, and every answer of the judge as it
-    comes. Where an order was not answered, it is asked again by the next run, about that alone. None of a judge that
-    gives numbers."""
+    comes. Where an order was not answered, it is asked again by the next run, about that alone; words that could not be
+    read stay as they are. None of a judge that gives numbers."""
     spec = shop.recipe.evaluate.judges.get(judge) if shop.recipe.evaluate else None
     if spec is None or spec.scorer not in registry.COMPARERS:
         return None
@@ -113,9 +116,10 @@ def _judgments(
     options = JudgeOptions(name=judge, judge=spec)
     settings = [judged.VERSION, names, shop.scorer_identity(NamedScorer(judge, spec).options())]
     told: list[Judgment] = []
-    done = 0
+    before_now, done, total = Spent(), 0, len(after.languages) * after.count
     with shop.manifest.step(folder) as step, Journal(shop.out / folder / "journal.jsonl", shop.context.warn) as journal:
         step.update(worked=False)
+        shop.progress(folder, done, total)
         for lang in after.languages:
             base = dataclasses.replace(before, languages=(lang,))
             opponents, theirs = list(base.examples()), base.content()
@@ -124,16 +128,25 @@ def _judgments(
                 key = digest([settings, lang, theirs, after.inputs(lang, index)])
                 content = kept(path, key)
                 found = [parse_judgment(row, path.name) for row in content["judgments"]] if content else []
-                if content is None or any(judgment.error is not None for judgment in found):
+                if content is None or content["again"]:
                     step.update(worked=True)
-                    met = judged.matches(opponents, after.unit(lang, index), model=names[1], baseline=names[0])
-                    found = list(judge_matches(met, options, shop.context, journal))
-                    keep(path, key, {"judgments": [judgment.row() for judgment in found]})
+                    met = list(judged.matches(opponents, after.unit(lang, index), model=names[1], baseline=names[0]))
+                    show = functools.partial(_show, shop, folder, before_now)
+                    asked = judge_matches(met, options, shop.context, journal, show)
+                    found = list(asked)
+                    before_now += asked.spent
+                    lost = [match for match, judgment in zip(met, found, strict=True) if judgment.error is not None]
+                    again = asked_again(lost, options, shop.context, journal)
+                    keep(path, key, {"judgments": [judgment.row() for judgment in found], "again": again})
                 told += found
                 done += 1
-                shop.progress(folder, done, len(after.languages) * after.count)
+                shop.progress(folder, done, total)
         shop.opener.close()
     return told
+
+
+def _show(shop: Workshop, folder: str, before_now: Spent, now: Spent) -> None:
+    shop.beside(folder, (before_now + now).told())
 
 
 def _with_scores(

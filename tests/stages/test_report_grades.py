@@ -43,6 +43,17 @@ def test_scores_by_language_turn_and_category_best_model_first():
     assert not any(part.charts for part in grades(scores(), draw=False))
 
 
+def test_the_mean_of_a_model_that_answered_in_fewer_languages_is_marked():
+    told = {
+        "gpt": {"ours": blocks(7.5, 8.0, 7.0), "half": {k: v for k, v in blocks(9.0, 9.0, 0.0).items() if k != "es"}}
+    }
+    grid = grades(told)[0].grids[0]
+    at = {row[0].text: row[1].text for row in grid.rows}
+    assert at["half"].endswith("*")
+    assert not at["ours"].endswith("*")
+    assert grid.note == "* half: the mean over en alone."
+
+
 def test_one_language_has_no_mean_beside_it():
     [part, *_] = grades({"gpt": {"icr": {"sw": block(4.0)}}}, draw=False)
     assert rows(part.grids[0]) == [["", "Swahili"], ["icr", "4.00 [3.60, 4.40]"]]

@@ -7,6 +7,7 @@ second pass.
 
 from __future__ import annotations
 
+import datetime
 import math
 import re
 import unicodedata
@@ -23,6 +24,8 @@ from polypref.maths import metrics, stats
 from polypref.records import Candidate, Example, live
 
 VERSION: int = 2
+DATE: str = "%Y-%m-%d %H:%M UTC"
+"""The form of a date in results.json."""
 
 LABELS: dict[str, int] = {"right": 1, "wrong": 0, "chosen": 1, "rejected": 0, "good": 1, "bad": 0}
 """What a label in words says of an answer."""
@@ -338,23 +341,28 @@ def _strata(values: Values, languages: Sequence[str] | None, what: str) -> dict[
     return {lang: dict(values[lang]) for lang in (languages or values)}
 
 
+def now() -> str:
+    """The moment, as results.json has it."""
+    return datetime.datetime.now(datetime.UTC).strftime(DATE)
+
+
 def results(
     steps: Mapping[str, Figures],
     *,
     config: Mapping[str, Any],
     versions: Mapping[str, str],
-    date: str,
     seed: int,
     signature: str,
+    date: str | None = None,
     comparisons: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The object of results.json."""
+    """The object of results.json; ``date`` is now when left out."""
     return {
         "results": {step: dict(figures) for step, figures in steps.items()},
         "comparisons": [dict(c) for c in comparisons],
         "config": dict(config),
         "versions": dict(versions),
-        "date": date,
+        "date": date or now(),
         "seed": seed,
         "signature": signature,
     }

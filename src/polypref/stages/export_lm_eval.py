@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from polypref.errors import InputError
+from polypref.stages.evaluate import DATE
 from polypref.stages.export_names import file_name, file_names
 from polypref.store.atomic import write_json
 
@@ -54,7 +55,7 @@ def write_lm_eval(folder: Path, results: Mapping[str, Any]) -> list[Path]:
 
 def _date(text: str) -> datetime.datetime:
     try:
-        return datetime.datetime.strptime(text, "%Y-%m-%d %H:%M UTC").replace(tzinfo=datetime.UTC)
+        return datetime.datetime.strptime(text, DATE).replace(tzinfo=datetime.UTC)
     except ValueError:
         raise InputError(
             f"results.json says {text!r} for its date; it must be one such as 2026-11-21 09:00 UTC"

@@ -15,7 +15,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from pydantic import Field
@@ -65,6 +65,12 @@ class Spent:
     recalled: int = 0
     usage: Usage = field(default_factory=Usage)
     seconds: float = 0.0
+
+    def __add__(self, other: Spent) -> Spent:
+        """Of one judge, at the price that either knows."""
+        names = [one.name for one in fields(self) if one.name != "price"]
+        added: dict[str, Any] = {name: getattr(self, name) + getattr(other, name) for name in names}
+        return Spent(other.price or self.price, **added)
 
     @property
     def cost(self) -> float | None:

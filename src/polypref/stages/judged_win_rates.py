@@ -18,7 +18,7 @@ from polypref.stages.judgments import Judgment
 from polypref.stages.matches import Match
 from polypref.stages.win_rates import places
 
-VERSION = 1
+VERSION = 2
 
 
 def matches(before: Iterable[Example], after: Iterable[Example], *, model: str, baseline: str) -> Iterator[Match]:

@@ -224,6 +224,18 @@ def read_judgments(path: Path | str) -> list[Judgment]:
     return judgments
 
 
+def repeated(judgments: Iterable[Judgment]) -> list[Judgment]:
+    """Those whose comparison the same judge has judged before in the list, by id, language, models and sample."""
+    seen: set[tuple[object, ...]] = set()
+    out = []
+    for j in judgments:
+        place = j.judge, j.id, j.language, j.model, j.baseline, j.sample
+        if place in seen:
+            out.append(j)
+        seen.add(place)
+    return out
+
+
 def write_judgments(path: Path, judgments: Iterable[Judgment]) -> int:
     """Write a JSON Lines file at once; gives the count. What stood there stays when something fails."""
     with replacing(path) as temporary:

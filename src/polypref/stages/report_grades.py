@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from polypref.stages import report_charts as charts
 from polypref.stages import report_tables as tables
 from polypref.stages.report_judgment_figures import MEAN, Rate, cell, dot, place
-from polypref.stages.report_judgment_parts import MOST
+from polypref.stages.report_judgment_parts import MOST, marked, means_over
 from polypref.stages.report_section import Part, alt
 from polypref.stages.report_words import Finding
 
@@ -60,7 +61,9 @@ def _languages(scores: Scores, draw: bool) -> Part:
             }
             for model in _ranked(by_model)
         }
-        grid = _grid(_title("Score", judge, scores), {place(tag): tag for tag in columns}, found)
+        spoken = {model: [tag for tag in tags if by[tag]] for model, by in found.items()}
+        fewer = {model: own for model, own in spoken.items() if len(own) < len(tags)}
+        grid = _grid(_title("Score", judge, scores), {place(tag): tag for tag in columns}, found, fewer)
         part.grids.append(grid)
         dots = [
             dot(place(tag), tables.name_of(model), one)
@@ -111,10 +114,17 @@ def _by(part: Part, scores: Scores, what: str, before: str) -> Part:
     return part
 
 
-def _grid(title: str, columns: Mapping[str, str], found: Mapping[str, Mapping[str, Rate | None]]) -> tables.Grid:
-    grid = tables.Grid(title, ["", *columns])
+def _grid(
+    title: str,
+    columns: Mapping[str, str],
+    found: Mapping[str, Mapping[str, Rate | None]],
+    fewer: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> tables.Grid:
+    """A row a model; the mean of one that answered in ``fewer`` languages is marked, and said below."""
+    grid = tables.Grid(title, ["", *columns], note=" ".join(means_over(fewer)))
     for model, by in found.items():
-        cells = (cell(by[key], share=False, places=2) for key in columns.values())
+        told = ((key, cell(by[key], share=False, places=2)) for key in columns.values())
+        cells = (marked(one, key == MEAN and model in fewer) for key, one in told)
         grid.rows.append([tables.Cell(tables.name_of(model)), *cells])
     return grid
 

@@ -70,12 +70,12 @@ def _standing(board: Board, models: Sequence[str], judged: str) -> tables.Grid:
     """The models, best first: both rates, what was won, tied and lost, and how long the answers are."""
     header = ["", "win rate, %", "length-controlled, %", "wins", "ties", "losses", "mean length", "prompts"]
     fewer = fewer_languages(board)
-    note = " ".join(["Counts are over all languages; length is in characters.", *_means(fewer)])
+    note = " ".join(["Counts are over all languages; length is in characters.", *means_over(fewer)])
     grid = tables.Grid(f"Standing{judged}", header, note=note)
     for model in models:
         block = board.models[model]
         counts = (_count(block, name) for name in ("wins", "ties", "losses", "model_length", "prompts"))
-        rates = (_marked(cell(overall(block, metric)), model in fewer) for metric in KINDS)
+        rates = (marked(cell(overall(block, metric)), model in fewer) for metric in KINDS)
         grid.rows.append([tables.Cell(tables.name_of(model)), *rates, *counts])
     return grid
 
@@ -89,12 +89,13 @@ def fewer_languages(board: Board) -> dict[str, list[str]]:
     return {name: tags for name, tags in judged.items() if len(tags) < len(most)}
 
 
-def _means(fewer: Mapping[str, Sequence[str]]) -> list[str]:
+def means_over(fewer: Mapping[str, Sequence[str]]) -> list[str]:
     """What the means of models with fewer languages are over."""
     return [f"* {tables.name_of(name)}: the mean over {', '.join(tags)} alone." for name, tags in fewer.items()]
 
 
-def _marked(one: tables.Cell, fewer: bool) -> tables.Cell:
+def marked(one: tables.Cell, fewer: bool) -> tables.Cell:
+    """A mean with the mark of one over fewer languages."""
     return tables.Cell(f"{one.text}*") if fewer and one.text != tables.NOTHING else one
 
 
@@ -106,10 +107,10 @@ def _count(block: Block, name: str) -> tables.Cell:
 def _rates(board: Board, models: Sequence[str], tags: Sequence[str], metric: str, title: str) -> tables.Grid:
     places = (MEAN, *tags)
     fewer = fewer_languages(board)
-    grid = tables.Grid(title, ["", *map(place, places)], note=" ".join(_means(fewer)))
+    grid = tables.Grid(title, ["", *map(place, places)], note=" ".join(means_over(fewer)))
     for model in models:
         at = ((tag, cell(_at(board.models[model], tag, metric))) for tag in places)
-        cells = (_marked(one, tag == MEAN and model in fewer) for tag, one in at)
+        cells = (marked(one, tag == MEAN and model in fewer) for tag, one in at)
         grid.rows.append([tables.Cell(tables.name_of(model)), *cells])
     return grid
 
