@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from polypref.errors import RunLockedError
-from polypref.store.lock import LOCK_NAME, locked
+from polypref.store.lock import LOCK_NAME, alive, locked, myself
 
 HOLD = """
 import sys
@@ -68,3 +68,29 @@ def test_another_host_is_believed(tmp_path):
         pass
     assert "remove" in str(told.value)
     assert (tmp_path / LOCK_NAME).exists()
+
+
+def test_a_process_is_known_by_its_start_and_not_by_its_number_alone():
+    assert alive(myself())
+    assert not alive({**myself(), "started": "another boot/12"})
+    assert not alive({"pid": 2**22 + 1})
+    assert not alive({"pid": None})
+
+
+def test_a_dead_child_that_nobody_has_waited_for_is_dead():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    holder = {"pid": child.pid}
+    assert alive(holder)
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not alive(holder)
+    child.communicate()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="elsewhere the system tells a time of the clock's")
+def test_a_clock_that_is_set_moves_no_start(monkeypatch):
+    import psutil
+
+    before = myself()
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: 0.0)
+    assert myself() == before

@@ -357,8 +357,11 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
             for row in batch.to_pylist():
                 number += 1
                 yield f"{path.name}:{number}", row
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path.name}: not a whole Parquet file ({str(error).splitlines()[0]})") from None
+    except PermissionError:
+        raise  # as of every kind of file
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        raise InputError(f"{path.name}: not a whole Parquet file ({reason}); write it again") from None
 
 
 def need(row: Row, key: str, where: str) -> Any:

@@ -27,6 +27,7 @@ from polypref.stages.prompt_objectives import objective
 from polypref.stages.prompt_rows import ANSWERED, POSITION, Entry, Keys
 from polypref.stages.prompt_sources import detect, entries, in_pivot
 from polypref.stages.prompt_summary import PromptSummary, summarise
+from polypref.store import places
 from polypref.store.jsonl import read_examples
 
 VERSION: int = 2
@@ -42,7 +43,7 @@ class PromptOptions(Options):
     """Where the prompts are and how they are called there; what is left out is found from names and first rows."""
 
     path: str = Field(
-        description="a file, a folder, a path with {lang} in it, or with shape: datasets a data set's name"
+        description="a file, a folder, a path with {lang} in it, their URL, or with shape: datasets a data set's name"
     )
     shape: Literal[
         "auto",
@@ -144,7 +145,7 @@ def read_prompts(options: PromptOptions, context: Context) -> tuple[list[Example
         options.languages,
         options.label_key,
         options.ranked,
-        options.articles,
+        options.articles and places.local(options.articles),
         options.demonstrations,
     )
     if options.shape == "datasets":
@@ -152,7 +153,7 @@ def read_prompts(options: PromptOptions, context: Context) -> tuple[list[Example
         sources = dataset_sources(options.path, options.subset, options.split, tags)
         ignored: tuple[str, ...] = ()
     else:
-        sources, ignored = find_sources(options.path, options.pattern)
+        sources, ignored = find_sources(places.local(options.path), options.pattern)
     shape = detect(sources[0], keys) if options.shape in ("auto", "datasets") else options.shape
     pivot = options.pivot or context.pivot
     assumed = id_field = None

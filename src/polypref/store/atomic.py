@@ -9,13 +9,31 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from polypref.errors import InputError
+from polypref.store.urls import is_url, restored
 
 TEMPORARY_PREFIX = ".tmp-"
+
+_followers: list[Callable[[Path], None]] = []
+
+
+@contextlib.contextmanager
+def followed(by: Callable[[Path], None]) -> Iterator[None]:
+    """While the block runs, every file and folder of this process that became whole is told, in that order."""
+    _followers.append(by)
+    try:
+        yield
+    finally:
+        _followers.remove(by)
+
+
+def _tell(path: Path) -> None:
+    for follow in tuple(_followers):
+        follow(path)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -50,14 +68,7 @@ def replacing(path: Path) -> Iterator[Path]:
     path = Path(path)
     temporary: Path | None = None
     try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "is a folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=TEMPORARY_PREFIX, suffix=f"-{path.name}"[-80:] + ".part", dir=path.parent
-        )
-        os.close(handle)
-        temporary = Path(name)
+        temporary = _begun(path)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
@@ -72,6 +83,22 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+    _tell(path)
+
+
+def _begun(path: Path) -> Path:
+    """An empty temporary file beside ``path``."""
+    _refuse_url(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ending = f"-{path.name}"[-80:] + ".part"
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=ending, dir=path.parent)
+    except OSError as error:
+        raise told(error, path) from error
+    os.close(handle)
+    return Path(name)
 
 
 @contextlib.contextmanager
@@ -81,6 +108,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     A kill between the two renames leaves no folder of that name, never half of one.
     """
     path = Path(path)
+    _refuse_url(path)
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +133,15 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+    _tell(path)
+
+
+def _refuse_url(path: Path) -> None:
+    """A place by URL would silently become a folder here."""
+    if is_url(path):
+        raise InputError(
+            f"{restored(path)} is a place by URL, which is not written here; name a path and copy it there"
+        )
 
 
 def check_target(path: Path) -> None:
@@ -113,6 +150,7 @@ def check_target(path: Path) -> None:
     Raises:
         InputError: a folder stands there, or the place is no folder of the user's.
     """
+    _refuse_url(path)
     if path.is_dir():
         raise told(IsADirectoryError(errno.EISDIR, "is a folder"), path)
     there = next(folder for folder in path.absolute().parents if folder.exists())

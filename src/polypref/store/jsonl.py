@@ -11,7 +11,9 @@ from typing import Any
 
 from polypref.errors import InputError
 from polypref.records import Example, dumps, parse_example, to_json
+from polypref.store import places
 from polypref.store.atomic import replacing
+from polypref.store.urls import is_url
 
 _BUFFER = 2**20  # bytes: a line is some KB long, and each write of the default 8 KB would be a call of the system
 
@@ -46,11 +48,11 @@ def parse_line(raw: bytes, where: str) -> Any:
 
 
 def read_lines(path: Path | str) -> Iterator[tuple[str, Any]]:
-    """(``file:line``, value) of each line that is not blank; ``-`` is stdin."""
+    """(``file:line``, value) of each line that is not blank; ``-`` is stdin, a URL is fetched."""
     if str(path) == "-":
         yield from _lines(sys.stdin.buffer, "stdin")
         return
-    path = Path(path)
+    path = Path(places.local(path))
     try:
         with path.open("rb", buffering=_BUFFER) as file:
             yield from _lines(file, path.name)
@@ -74,7 +76,7 @@ def _lines(file: Iterable[bytes], name: str) -> Iterator[tuple[str, Any]]:
 
 
 def read_examples(path: Path | str, warn: Callable[[str], None] | None = None) -> Iterator[Example]:
-    """The examples of a wire-format file, ``.jsonl`` or ``.parquet``; ``-`` is JSON Lines on stdin.
+    """The examples of a wire-format file, ``.jsonl`` or ``.parquet``, here or by URL; ``-`` is JSON Lines on stdin.
 
     Raises:
         InputError: a line breaks the format (``file:line``, field, fix), an id comes twice, or nothing is in it.
@@ -82,7 +84,7 @@ def read_examples(path: Path | str, warn: Callable[[str], None] | None = None) -
     if str(path).endswith(".parquet"):
         from polypref.store.parquet import read_rows
 
-        rows: Iterable[tuple[str, Any]] = read_rows(Path(path))
+        rows: Iterable[tuple[str, Any]] = read_rows(Path(places.local(path)))
     else:
         rows = read_lines(path)
     seen: dict[str, str] = {}
@@ -111,8 +113,12 @@ def read_examples(path: Path | str, warn: Callable[[str], None] | None = None) -
 def write_examples(path: Path | str, examples: Iterable[Example]) -> int:
     """Write a wire-format file at once, ``.jsonl`` or ``.parquet`` by its name; ``-`` is stdout. Gives the count.
 
-    Nothing stands under ``path`` until the last example is written; what stood there stays when something fails.
+    Nothing stands under ``path`` until the last example is written; what stood there stays when something fails. A URL
+    is written here and put whole.
     """
+    if is_url(path):
+        with places.written(str(path)) as here:
+            return write_examples(here, examples)
     if str(path) == "-":
         lines = [dumps(to_json(example)) for example in examples]
         sys.stdout.buffer.write("".join(line + "\n" for line in lines).encode())

@@ -34,9 +34,12 @@ def locked(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
         raise told(error, path) from error
     try:
         _refuse_or_take_over(_read(handle), path, folder, warn)
-        mine = {"pid": os.getpid(), "started": _started(os.getpid()), "host": socket.gethostname()}
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(mine).encode(), 0)
+        try:
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, json.dumps(myself()).encode(), 0)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise told(error, path) from error
         try:
             yield
         finally:
@@ -70,18 +73,39 @@ def _refuse_or_take_over(holder: dict[str, Any] | None, path: Path, folder: Path
         raise RunLockedError(
             f"{folder} is being written by process {pid} on host {host}; wait for it, or if it is dead remove {path}"
         )
-    started = _started(pid) if isinstance(pid, int) else None
-    if started is not None and abs(started - float(holder.get("started") or started)) < 2.0:
+    if alive(holder):
         raise RunLockedError(f"{folder} is being written by process {pid}; wait for it or choose another --out")
     warn(f"took over the lock of process {pid}, which is gone")
 
 
-def _started(pid: int) -> float | None:
-    """When a process of this host started (seconds since the epoch), None when there is none."""
+def myself() -> dict[str, Any]:
+    """This process, as a lock names it."""
+    return {"pid": os.getpid(), "started": _started(os.getpid()), "host": socket.gethostname()}
+
+
+def alive(holder: dict[str, Any]) -> bool:
+    """Whether the process that a lock names, of this host, lives: its pid does, and began when the lock's did."""
+    pid, started = holder.get("pid"), holder.get("started")
+    now = _started(pid) if isinstance(pid, int) and not isinstance(pid, bool) and pid > 0 else None
+    return now is not None and started in (None, now)
+
+
+def _started(pid: int) -> str | None:
+    """When a process of this host started, None when there is none.
+
+    On Linux in ticks since a boot with that name, which a clock that is set does not move.
+    """
     import psutil
 
     try:
-        return float(psutil.Process(pid).create_time())
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        # The 3rd field of the line and the 22nd; the 2nd is the name, which may hold anything. Z waits to be reaped.
+        return None if fields[0] in "ZX" else f"{boot}/{fields[19]}"
+    except (OSError, IndexError):
+        pass
+    try:
+        return f"{psutil.Process(pid).create_time():.0f}"
     except psutil.Error:
         return None
 

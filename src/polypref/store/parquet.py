@@ -2,11 +2,18 @@
 
 Open dictionaries are list<struct<key, value>>; values that may be anything (gold, label, unknown keys) are JSON text.
 A column that a shard does not use is null, so a sidecar of scores has the same schema as the texts it belongs to.
+
+Every file is sealed: its footer holds the SHA-256 of the whole file, taken while the seal's own 64 places hold zeros.
+So a bit that flips in a page, in its header or in the footer is found; checksums of pages would find the first alone.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
+import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +24,15 @@ import pyarrow.parquet as pq
 from polypref.errors import InputError
 
 ROW_GROUP_BYTES = 64 * 2**20
+
+_SEAL = "polypref.sha256"
+_OPEN = "0" * 64
+_BEFORE_SEAL = _SEAL.encode() + b"\x18\x40"
+"""How Parquet's footer (Thrift's compact protocol) writes the seal's name, and that 64 bytes of text follow."""
+_LONGEST_FOOTER = 2**28
+_CHUNK = 2**22
+_SETTLED = 100_000_000
+"""Nanoseconds after which another change of a file shows in its times: then what was read of it may be remembered."""
 
 
 def _dictionary(value: pa.DataType) -> pa.DataType:
@@ -153,7 +169,75 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], metadata: Mapping[
                 group, size = [], 0
         if group or not count:
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
+        writer.add_key_value_metadata({_SEAL: _OPEN})
+    place = _place_of_seal(path)
+    assert place is not None, "the writer was given it"
+    with path.open("rb+") as file:
+        whole = _whole_digest(path, place)
+        file.seek(place)
+        file.write(whole.encode())
     return count
+
+
+def sealed(path: Path) -> str | None:
+    """The digest that a file of ours is sealed with; None where it has no seal, or another content than was sealed.
+
+    The file is read once in a process, and again when its size, times or inode change.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    stat = path.stat()
+    newest = max(stat.st_mtime_ns, stat.st_ctime_ns)
+    read = _sealed if newest + _SETTLED < time.time_ns() else _sealed.__wrapped__
+    return read(path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+
+
+@functools.lru_cache(maxsize=2**16)
+def _sealed(path: Path, *identity: int) -> str | None:
+    place = _place_of_seal(path)
+    if place is None:
+        return None
+    with path.open("rb") as file:
+        file.seek(place)
+        seal = file.read(64)
+    return seal.decode() if seal == _whole_digest(path, place).encode() else None
+
+
+def _place_of_seal(path: Path) -> int | None:
+    """Where the seal's 64 bytes begin."""
+    with path.open("rb") as file:
+        end = file.seek(0, os.SEEK_END) - 8
+        file.seek(max(end, 0))
+        tail = file.read(8)
+        length = int.from_bytes(tail[:4], "little")
+        if tail[4:] != b"PAR1" or not 0 < length <= min(end, _LONGEST_FOOTER):
+            return None
+        file.seek(end - length)
+        at = file.read(length).rfind(_BEFORE_SEAL)
+    return None if at < 0 or at + len(_BEFORE_SEAL) + 64 > length else end - length + at + len(_BEFORE_SEAL)
+
+
+def _whole_digest(path: Path, place: int) -> str:
+    """SHA-256 of a file with an open seal at ``place``."""
+    whole = hashlib.sha256()
+    with path.open("rb") as file:
+        left = place
+        while left and (chunk := file.read(min(left, _CHUNK))):
+            whole.update(chunk)
+            left -= len(chunk)
+        file.seek(place + 64)
+        whole.update(_OPEN.encode())
+        while chunk := file.read(_CHUNK):
+            whole.update(chunk)
+    return whole.hexdigest()
+
+
+def damaged(path: Path) -> InputError:
+    """What is said of a shard that is not as it was written."""
+    return InputError(
+        f"{path} is damaged: it is not as it was written; run the same command again, and it is made anew"
+    )
 
 
 def _rough_bytes(row: Mapping[str, Any]) -> int:
@@ -166,10 +250,14 @@ def _rough_bytes(row: Mapping[str, Any]) -> int:
 def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """(``file:row``, row in the JSON shape) of a Parquet file of ``SCHEMA``; rows count from 1.
 
+    Files that others made have no seal; ``shards`` asks for one.
+
     Raises:
         InputError: no such file, not Parquet, damaged, or another schema.
     """
     try:
+        if _place_of_seal(path) is not None and sealed(path) is None:
+            raise damaged(path)
         with pq.ParquetFile(path) as file:
             missing = set(SCHEMA.names) - set(file.schema_arrow.names)
             if missing:

@@ -6,6 +6,8 @@
 A unit is what a stage sees at once, by the layer's scope: one language of a shard; that language beside the pivot; or
 the whole examples of a shard (its folder is ``all``). Its file carries the key of everything it was computed from, so a
 file whose key stands is not computed again, and a new language adds files and touches none but those of whole layers.
+A file stands when it is as it was written, to the last bit: every start reads each file once (``parquet.sealed``),
+whose digest is what the keys above it are made of.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from typing import Any, Literal
 from polypref.errors import InputError
 from polypref.records import Example, parse_example, to_json
 from polypref.store import delta
-from polypref.store.atomic import digest, file_digest, replacing
-from polypref.store.parquet import read_metadata, read_rows, write_rows
+from polypref.store.atomic import digest, replacing
+from polypref.store.parquet import damaged, read_metadata, read_rows, sealed, write_rows
 
 Scope = Literal["language", "with_pivot", "whole"]
 """What a unit of a layer holds: one language; one language beside the pivot, which has no unit itself; everything."""
@@ -65,8 +67,8 @@ def write_shard(path: Path, key: str, rows: Iterable[Mapping[str, Any]], failed:
 
 
 def standing(path: Path, key: str) -> int | None:
-    """How many failed candidates the shard of that key holds, None when no whole one is there."""
-    found = read_metadata(path) if path.exists() else None
+    """How many failed candidates the shard of that key holds, None when none is there or it is damaged."""
+    found = read_metadata(path) if path.exists() and sealed(path) else None
     return int(found.get("failed", "0")) if found and found.get("key") == key else None
 
 
@@ -106,7 +108,7 @@ class Track:
     @property
     def count(self) -> int:
         """How many shards there are."""
-        return len(list((self.root / self.prompts).glob("part-*.parquet")))
+        return sum(1 for _ in (self.root / self.prompts).glob("part-*.parquet"))
 
     def units(self, scope: Scope = "language") -> tuple[str, ...]:
         """The names of a shard's units in a scope."""
@@ -152,7 +154,7 @@ class Track:
 
     def rows(self, layer: str, unit: str, index: int) -> Iterator[tuple[str, dict[str, Any]]]:
         """(example id, partial row) of one unit's file."""
-        for _, row in read_rows(self.file(layer, unit, index)):
+        for _, row in _whole_rows(self.file(layer, unit, index)):
             yield row["id"], row
 
     def examples(self, languages: Sequence[str] | None = None) -> Iterator[Example]:
@@ -165,15 +167,15 @@ class Track:
         """Digests of what a unit is made of: its prompts (in its languages and the pivot) and every layer's file."""
         if scope == "language":
             shard = self.root / self.prompts / part(index)
-            prompts = _prompts_digest(shard, str(read_metadata(shard)), unit, self.pivot)
-            return [prompts, *(file_digest(self.file(layer, unit, index)) for layer in self.layers)]
+            prompts = _prompts_digest(shard, _digest(shard), unit, self.pivot)
+            return [prompts, *(_digest(self.file(layer, unit, index)) for layer in self.layers)]
         if scope == "with_pivot":
             own = [found for lang in (self.pivot, unit) for found in self.inputs(lang, index)]
-            return own + [file_digest(self.file(layer, unit, index)) for layer in self.beside]
+            return own + [_digest(self.file(layer, unit, index)) for layer in self.beside]
         own = [found for lang in self.languages for found in self.inputs(lang, index)]
         beside = [(layer, lang) for layer in self.beside for lang in self.units("with_pivot")]
         above = [(layer, WHOLE) for layer in self.above]
-        return own + [file_digest(self.file(layer, name, index)) for layer, name in beside + above]
+        return own + [_digest(self.file(layer, name, index)) for layer, name in beside + above]
 
     def content(self) -> str:
         """One digest of everything the track holds."""
@@ -186,14 +188,16 @@ class Track:
             "with_pivot": self.beside,
             "whole": self.above,
         }
-        files = [
+        count = self.count
+        files = (
             self.file(layer, unit, index)
             for scope, layers in scopes.items()
             for layer in layers
             for unit in self.units(scope)
-            for index in range(self.count)
-        ]
-        return bool(files) and all(file.exists() for file in files)
+            for index in range(count)
+        )
+        first = next(files, None)
+        return first is not None and first.exists() and all(file.exists() for file in files)
 
     def trim(self, layer: str) -> None:
         """Remove a layer's files of shards that are no more (a smaller limit, another shard size)."""
@@ -203,14 +207,38 @@ class Track:
                 stale.unlink()
 
 
+def _digest(shard: Path) -> str:
+    """The digest of a shard's content."""
+    if (found := sealed(shard)) is None:
+        raise damaged(shard)
+    return found
+
+
+def _whole_rows(shard: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    if shard.exists():
+        _digest(shard)
+    return read_rows(shard)
+
+
 def _base(shard: Path) -> list[Example]:
-    return [_parse(where, row) for where, row in read_rows(shard)]
+    return [_parse(where, row) for where, row in _whole_rows(shard)]
 
 
-@functools.cache
-def _prompts_digest(shard: Path, footer: str, lang: str, pivot: str) -> str:
-    """Every layer asks for it; the footer holds the shard's key, so another content is another call."""
-    return digest([to_json(delta.project(e, lang, pivot)) for e in _base(shard)])
+def _prompts_digest(shard: Path, content: str, lang: str, pivot: str) -> str:
+    found = _prompts_digests(shard, content, pivot)
+    return found.get(lang, found[""])
+
+
+@functools.lru_cache(maxsize=2**14)
+def _prompts_digests(shard: Path, content: str, pivot: str) -> dict[str, str]:
+    """The digest of each language's part of a prompt shard, and under ``""`` that of a language that has none.
+
+    Every layer asks for it; another content is another call.
+    """
+    base = _base(shard)
+    tags = {"", *(tag for e in base for tag in e.prompts)}
+    tags |= {part.lang for e in base for part in (*e.candidates, *e.pairs, *e.dropped) if part.lang}
+    return {tag: digest([to_json(delta.project(e, tag, pivot)) for e in base]) for tag in tags}
 
 
 def _parse(where: str, row: Mapping[str, Any]) -> Example:
