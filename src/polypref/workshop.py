@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,17 @@ from typing import Any
 from polypref import registry
 from polypref.backends.base import Context, ModelSpec, Options, Progress, Role, ScorerSpec
 from polypref.backends.translation import Memory
-from polypref.executors.local import Layer, Work, map_units
+from polypref.executors import LOCAL, Executor
+from polypref.executors.units import Layer, Task, Work
 from polypref.recipe import Recipe
-from polypref.records import Example
 from polypref.stages import evaluate as evaluating
 from polypref.stages import generate as generating
 from polypref.stages import score as scoring
 from polypref.stages import translate as translating
 from polypref.stages.views import View
-from polypref.store.atomic import digest, write_json
+from polypref.store.atomic import digest
 from polypref.store.manifest import Manifest
+from polypref.store.results import keep, kept
 from polypref.store.shards import Scope, Track, is_score
 
 
@@ -78,10 +78,18 @@ class Workshop:
     """One run's recipe, folder and tools."""
 
     def __init__(
-        self, recipe: Recipe, out: Path, manifest: Manifest, progress: Progress, warn: Callable[[str], None]
+        self,
+        recipe: Recipe,
+        out: Path,
+        manifest: Manifest,
+        progress: Progress,
+        warn: Callable[[str], None],
+        executor: Executor = LOCAL,
     ) -> None:
-        self.recipe, self.out, self.manifest = recipe, out, manifest
+        self.recipe, self.out, self.manifest, self.executor = recipe, out, manifest, executor
         self.progress = progress
+        self.beside: Callable[[str, str], None] = lambda what, words: None
+        """Shows a few words beside the bar of a step."""
         self._warned: set[str] = set()
         self._memory = Memory()  # so that each text is translated once in a run
         self._warn = warn
@@ -106,6 +114,7 @@ class Workshop:
         self._open((*self.languages, *self.unseen))
 
     def _open(self, languages: tuple[str, ...]) -> None:
+        self._told = languages
         self.context, self.opener = registry.context(
             languages,
             self.pivot,
@@ -140,12 +149,17 @@ class Workshop:
         """Who tells languages apart, among which; None where nobody is asked."""
         return str(self.context.open("language_identifier", None).fingerprint) if asked else None
 
+    def task(self, function: str, options: Options, *, one_language: bool = False, **keywords: Any) -> Task:
+        """A stage's function with this run's context, to be worked on in any process."""
+        known = self._told, self.pivot, self.recipe.language_identifier
+        return Task(function, options, *known, one_language, keywords)
+
     def lay(
         self,
         track: Track,
         name: str,
         settings: dict[str, Any],
-        work: Work,
+        work: Work | Task,
         *,
         whole_language: bool = False,
         retry: bool = False,
@@ -155,11 +169,15 @@ class Workshop:
         """Lay one stage's layer over a track. A scorer sees the texts alone: a new score recomputes no other.
 
         Args:
+            work: a task goes wherever the executor works, anything else stays in this process.
             reads: what the stage sees of the track, where that is less than its texts.
         """
-        layer = Layer(name, settings, work, whole_language, retry, scope)
+        task = work if isinstance(work, Task) else None
+        bound = work.bound(self.context) if isinstance(work, Task) else work
+        layer = Layer(name, settings, bound, whole_language, retry, scope, task)
+        read = reads or (track.texts() if is_score(name) else track)
         with self.manifest.step(name) as step:
-            worked = map_units(reads or (track.texts() if is_score(name) else track), layer, self.progress)
+            worked = self.executor.map_units(read, layer, self.progress, self.note)
             step.update(units=len(track.units(scope)) * track.count, worked=bool(worked))
         self.opener.close()
         return track.over(name, scope)
@@ -185,9 +203,7 @@ class Workshop:
             track,
             name,
             settings,
-            lambda lang, examples: generating.generate(
-                examples, options.model_copy(update={"languages": (lang,)}), self.context
-            ),
+            self.task("polypref.stages.generate:generate", options, one_language=True),
             retry=again,
         )
 
@@ -200,23 +216,19 @@ class Workshop:
         ways = ("from_pivot", f"{self.pivot}:")
         both = any(direction.startswith(ways) for direction in options.directions)
         told = {"identifier": self.identifier(options.language_check)}
-
-        def work(lang: str, examples: Iterable[Example]) -> Iterator[Example]:
-            return translating.translate(examples, options.model_copy(update={"languages": (lang,)}), self.context)
-
         return self.lay(
             track,
             name,
             {**self.identity(options, translating.VERSION), **told},
-            work,
+            self.task("polypref.stages.translate:translate", options, one_language=True),
             retry=options.translator.model.backend == "openai",
             scope="with_pivot" if both else "language",
         )
 
-    def implicit(self, track: Track, name: str, view: View, policy: Model, reference: Model) -> Track:
-        """Score by an implicit reward; the score is called by the view, or by the last part of the layer's name."""
+    def implicit_options(self, name: str, view: View, policy: Model, reference: Model) -> scoring.ImplicitOptions:
+        """How an implicit reward scores; the score is called by the last part of the layer's name."""
         reward = self.recipe.implicit
-        options = scoring.ImplicitOptions(
+        return scoring.ImplicitOptions(
             policy=policy.spec,
             reference=reference.spec,
             view=view,
@@ -227,11 +239,15 @@ class Workshop:
             system=self.recipe.generate.system,
             name=name.rpartition("/")[2].removeprefix("score-"),
         )
+
+    def implicit(self, track: Track, name: str, view: View, policy: Model, reference: Model) -> Track:
+        """Score by an implicit reward; the score is called by the view, or by the last part of the layer's name."""
+        options = self.implicit_options(name, view, policy, reference)
         return self.lay(
             track,
             name,
             self.identity(options, scoring.VERSION),
-            lambda lang, examples: scoring.implicit(examples, options, self.context),
+            self.task("polypref.stages.score:implicit", options),
             reads=track.texts() if view == "translated" else track.answers(),
         )
 
@@ -243,7 +259,7 @@ class Workshop:
             track,
             name,
             self.scorer_identity(options),
-            lambda unit, examples: scoring.by_scorer(examples, options, self.context, again=not retry),
+            self.task("polypref.stages.score:by_scorer", options, again=not retry),
             retry=retry,
             scope=scope,
         )
@@ -280,18 +296,3 @@ class Workshop:
                     keep(path, key, found)
                 self.opener.close()
         return evaluating.Evaluation.from_json(found)
-
-
-def kept(path: Path, key: str) -> dict[str, Any] | None:
-    """A small JSON result beside the key of what it was made from; None when it is not there, or of another key."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return dict(found["content"]) if found["key"] == key else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # not there or not whole
-
-
-def keep(path: Path, key: str, content: dict[str, Any]) -> dict[str, Any]:
-    """Write what ``kept`` finds again."""
-    write_json(path, {"key": key, "content": content})
-    return content
