@@ -19,6 +19,7 @@ from polypref import (
     cli_diagnoses,
     cli_distance,
     cli_dominant,
+    cli_estimate,
     cli_export_results,
     cli_judgments,
     cli_languages,
@@ -36,7 +37,8 @@ from polypref import (
     cli_translate,
     cli_typology,
 )
-from polypref.cli_terminal import Terminal, say
+from polypref.backends import processes
+from polypref.cli_terminal import Terminal, plain, say
 from polypref.errors import PolyprefError, UserError, did_you_mean
 
 app = typer.Typer(
@@ -83,9 +85,13 @@ def run(
     recipe: Annotated[str, typer.Argument(help="a YAML file, or the name of one that comes with polypref")],
     set_: Set = None,
     out: Annotated[Path | None, typer.Option(help="the run's folder; runs/<name of the recipe> when left out")] = None,
+    executor: Annotated[str, typer.Option(help="who generates, translates and scores: local, or ray")] = "local",
+    ray: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="of ray, e.g. actors=1,4")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="of ray's cluster: auto on one of its nodes")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe, or go on with it where it stopped."""
+    from polypref import executors
     from polypref.recipe_file import read_recipe
     from polypref.recipe_paths import check_paths
     from polypref.recipes import find
@@ -95,20 +101,22 @@ def run(
     # The resolved recipe that a run has written goes on with that run.
     resolved = path.name == "recipe.yaml" and (path.parent / "manifest.json").exists()
     folder = out or (path.parent if resolved else Path("runs") / path.stem)
-    with Terminal() as terminal:
+    with Terminal() as terminal, executors.chosen(executor, executors.told(ray or (), ray_address)) as where:
         read = read_recipe(path, set_ or ())
         check_paths(read, path.name)
-        data = work(read, folder, terminal.progress, terminal.warn)
+        data = work(read, folder, terminal.progress, terminal.warn, terminal.beside, where)
     _finish(data, folder, as_json)
 
 
 def _finish(data: Any, folder: Path, as_json: bool) -> None:
     from polypref.cli_terminal import show
+    from polypref.store.places import local
+    from polypref.store.urls import restored
 
     if as_json:
-        print((folder / "results.json").read_text(encoding="utf-8"), end="")
+        print(Path(local(folder / "results.json")).read_text(encoding="utf-8"), end="")
     else:
-        show(data, folder / "report.html")
+        show(data, restored(folder / "report.html"))
 
 
 @app.command()
@@ -135,9 +143,10 @@ def report(
 ) -> None:
     """Make a finished run's tables and page again, from its results; its models need not be there."""
     from polypref.reporting import again
+    from polypref.store.remote import working_folder
 
-    with Terminal():
-        data = again(run_folder)
+    with Terminal() as terminal, working_folder(run_folder, terminal.warn) as folder:
+        data = again(folder)
     _finish(data, run_folder, as_json)
 
 
@@ -240,6 +249,7 @@ cli_diagnose.add_to(app)
 cli_preferences.add_to(app)
 cli_sweep.add_to(app)
 cli_serve.add_to(app)
+cli_estimate.add_to(app)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -248,8 +258,14 @@ def main(arguments: list[str] | None = None) -> None:
     # The first of typer's own errors that a wrong command line raises; its message is one sentence already.
     usage_error = typer.BadParameter.__mro__[2]
     try:
-        # Without its standalone mode typer turns an interruption into the answer 130 and raises nothing.
-        status = app(args=arguments, standalone_mode=False) or 0
+        if processes.rank():
+            from polypref.registry import Opener
+
+            processes.follow(Opener)
+            sys.exit(0)
+        with processes.leading():
+            # Without its standalone mode typer turns an interruption into the answer 130 and raises nothing.
+            status = app(args=arguments, standalone_mode=False) or 0
         sys.stdout.flush()
         if status == INTERRUPTED:
             raise KeyboardInterrupt
@@ -277,7 +293,7 @@ def _interrupt(number: int, frame: Any) -> None:
 
 
 def _complain(message: str) -> None:
-    print(f"polypref: {message}", file=sys.stderr)
+    print(f"polypref: {plain(message)}", file=sys.stderr)
 
 
 def _told_usage(error: Any) -> int:

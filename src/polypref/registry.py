@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from polypref.backends import processes
 from polypref.backends.base import Context, ModelSpec, Progress, Role, ScorerSpec, silent
 from polypref.backends.translation import Memory, RememberingTranslator, TranslatorSpec
 from polypref.errors import RecipeError, did_you_mean
@@ -206,10 +207,15 @@ class Opener:
         self._open: dict[Any, Any] = {}
         self.memory = Memory() if memory is None else memory
 
+    @property
+    def settings(self) -> tuple[tuple[str, ...], str, str]:
+        """What another process makes an opener like this one of."""
+        return self.languages, self.pivot, self.identifier
+
     def __call__(self, role: Role, spec: Any) -> Any:
         key = (role, spec.model_dump_json() if hasattr(spec, "model_dump_json") else spec)
         if key not in self._open:
-            self._open[key] = self._make(role, spec)
+            self._open[key] = processes.shared(role, spec, self._make(role, spec), self)
         return self._open[key]
 
     def _make(self, role: Role, spec: Any) -> Any:
@@ -251,6 +257,7 @@ class Opener:
         # Only a process that loaded models has their cache to empty.
         if models := sys.modules.get("polypref.backends.hf_models"):
             models.close_models()
+        processes.release(self)
 
 
 def context(

@@ -25,6 +25,7 @@ from polypref import (
 )
 from polypref.backends.base import Progress, silent
 from polypref.errors import RecipeError, UserError
+from polypref.executors import LOCAL, Executor
 from polypref.recipe import Recipe, as_tree
 from polypref.recipe_rewards import ModelReward
 from polypref.recipe_sections import BestOfNPair, ImbalancePair, Pair, RLTrain, Train
@@ -32,8 +33,10 @@ from polypref.reward_steps import Rewards
 from polypref.stages.report import ReportData
 from polypref.stages.score import ScorerOptions
 from polypref.store.atomic import digest, sweep, write_text
+from polypref.store.damage import discard_damaged
 from polypref.store.lock import locked
 from polypref.store.manifest import Manifest
+from polypref.store.remote import working_folder
 from polypref.store.shards import Track
 from polypref.workshop import Model, NamedScorer, Reward, Round, Workshop
 
@@ -43,19 +46,22 @@ def run(
     out: Path,
     progress: Progress = silent,
     warn: Callable[[str], None] = lambda message: None,
+    beside: Callable[[str, str], None] = lambda what, words: None,
+    executor: Executor = LOCAL,
 ) -> ReportData:
-    """Do whatever of the recipe is not done yet in ``out``; gives what the report shows.
+    """Do whatever of the recipe is not done yet in ``out``, a folder or a URL; gives what the report shows.
 
     Raises:
         RunLockedError: another process writes the folder.
         UserError: an input, a model or an option is wrong; what was finished before it stays.
     """
-    out = Path(out)
-    with locked(out, warn):
+    with working_folder(out, warn) as out, locked(out, warn):
         _claim(out)
+        discard_damaged(out, warn)
         manifest = Manifest.open(out / "manifest.json", recipe=digest(as_tree(recipe)), seed=recipe.seed)
         manifest.save()
-        shop = Workshop(recipe, out, manifest, progress, warn)
+        shop = Workshop(recipe, out, manifest, progress, warn, executor)
+        shop.beside = beside
         try:
             write_text(out / "recipe.yaml", _yaml(as_tree(recipe)))
             return _work(shop)
@@ -187,7 +193,11 @@ class _Making:
             model, told = steps.reinforce(shop, self.prompts, folder, name, section, start, reward)
             return model, self.prompts, {"pair": {}, "train": told}
         paired, track, summary = self._pairs(folder, reward)
-        model, told = steps.train(shop, paired, folder, name, section, start, _towards(shop, section, start))
+        towards, scored = _towards(shop, section, start), None
+        if isinstance(reward, Reward):
+            layer = shop.recipe.pair_layer
+            scored = shop.implicit_options(f"{self.folder}/score-{layer}", layer, reward.policy, reward.reference)
+        model, told = steps.train(shop, paired, folder, name, section, start, towards, scored)
         return model, track, {"pair": summary, "train": told}
 
     def _pairs(self, folder: str, reward: Reward | NamedScorer | None) -> tuple[Track, Track, dict[str, Any]]:

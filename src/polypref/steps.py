@@ -15,10 +15,12 @@ from polypref.stages import pair as pairing
 from polypref.stages import train as training
 from polypref.stages import train_rl as reinforcing
 from polypref.stages.prompts import restricted
+from polypref.stages.score import ImplicitOptions
 from polypref.store import checkpoint
 from polypref.store.atomic import digest
+from polypref.store.results import keep, kept
 from polypref.store.shards import Track
-from polypref.workshop import Model, NamedScorer, Workshop, keep, kept
+from polypref.workshop import Model, NamedScorer, Workshop
 
 
 def generate(
@@ -107,14 +109,26 @@ def _reasons(track: Track) -> str:
 
 
 def train(
-    shop: Workshop, track: Track, folder: str, name: str, section: Train, start: Model, reference: Model
+    shop: Workshop,
+    track: Track,
+    folder: str,
+    name: str,
+    section: Train,
+    start: Model,
+    reference: Model,
+    scored: ImplicitOptions | None = None,
 ) -> tuple[Model, dict[str, Any]]:
-    """Train the round's model into ``<folder>/train/checkpoint``, or find it there."""
+    """Train the round's model into ``<folder>/train/checkpoint``, or find it there.
+
+    Args:
+        scored: how the track's candidates were scored, so that the reference is not asked again what it has said.
+    """
     options = training.TrainStageOptions(
         **{key: getattr(section, key) for key in training.TrainOptions.model_fields},
         start=start.spec,
         reference=reference.spec,
         system=shop.recipe.generate.system,
+        scored=scored,
     )
     target = shop.out / folder / "train" / "checkpoint"
     result = Model(name, training.trained(options, target).model_copy(update={"name": name}))

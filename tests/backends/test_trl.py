@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 import sys
 import textwrap
@@ -297,32 +296,6 @@ def test_an_interrupted_adapter_takes_up_its_noise_where_it_was(start: ModelSpec
     with pytest.raises(Stop):
         TRLTrainer().train(ROWS, start, asked, folder, interrupt)
     finish(start, asked, folder, tmp_path / "undisturbed")
-
-
-TWO = """
-    import pathlib, sys
-    sys.path.insert(0, {tests!r})
-    from tiny_training import ROWS, ModelSpec, TRLTrainer, options, silent
-
-    asked = options(micro_batch_size=2, optimizer="sgd", learning_rate=0.1)
-    TRLTrainer().train(ROWS, ModelSpec(path={start!r}), asked, pathlib.Path({folder!r}), silent)
-"""
-
-
-def test_two_processes_train_the_same_model(start: ModelSpec, tmp_path: Path) -> None:
-    """Two processes with one micro-batch of 2 each, or one process with two: the same steps of 4 rows."""
-    folder, script = tmp_path / "two", tmp_path / "two.py"
-    folder.mkdir()
-    tests = str(Path(__file__).parent.parent)
-    script.write_text(textwrap.dedent(TWO).format(tests=tests, start=start.path, folder=str(folder)))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(launch, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    run(ROWS, start, tmp_path / "one", micro_batch_size=2, optimizer="sgd", learning_rate=0.1)
-    for name, value in weights(folder).items():
-        torch.testing.assert_close(value, weights(tmp_path / "one")[name], rtol=1e-4, atol=1e-5)
-    assert not (folder / ".resume").exists()
 
 
 def test_another_recipe_does_not_resume_what_was_left(start: ModelSpec, tmp_path: Path) -> None:

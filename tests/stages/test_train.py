@@ -14,7 +14,8 @@ from polypref.backends.base import Answer, Context, Logprob, ModelSpec, Preferen
 from polypref.backends.training import LoraOptions, TrainOptions
 from polypref.errors import InputError
 from polypref.records import Candidate, Example, Pair
-from polypref.stages.train import TrainStageOptions, train, trained, training_rows
+from polypref.stages.score import ImplicitOptions
+from polypref.stages.train import KEPT, TrainStageOptions, train, trained, training_rows
 
 
 class Reference:
@@ -136,6 +137,80 @@ def test_a_start_model_of_vllm_is_scored_by_transformers() -> None:
     house = House()
     training_rows([EXAMPLE], options(start={"path": "m", "backend": "vllm"}), house.context)
     assert house.order == [("logprobs", ModelSpec(path="m"))]
+
+
+def scored_by(view: str, **changes: Any) -> ImplicitOptions:
+    return ImplicitOptions(**{"policy": OTHER, "reference": START, "view": view, "name": view, **changes})
+
+
+def with_scores(name: str) -> Example:
+    """The example whose answers were told apart from what the reference would say now."""
+    scores = {f"{name}_reference_logprob": 0.5}
+    return dataclasses.replace(EXAMPLE, candidates=[dataclasses.replace(c, scores=scores) for c in EXAMPLE.candidates])
+
+
+def stored_sums(example: Example, **changes: Any) -> tuple[list[float], list[str]]:
+    """The rows' log-probabilities, and the answers that the reference was asked again."""
+    house = House()
+    rows = training_rows([example], options(**changes), house.context)
+    known = [one for row in rows for one in (row.reference_chosen, row.reference_rejected)]
+    return [one.sum for one in known if one], [answer.text for answer in house.reference.asked]
+
+
+def test_what_the_scoring_has_asked_of_the_same_model_is_not_asked_again() -> None:
+    """But an English answer under a Spanish prompt was scored under its own, so it is."""
+    sums, asked = stored_sums(with_scores("multilingual"), scored=scored_by("multilingual"))
+    assert sums == [0.5, 0.5, -11.0, 0.5, 0.5, 0.5]
+    assert asked == ["The Thames."]
+
+
+def test_under_the_pivot_prompt_only_the_pivot_answers_were_asked_the_same() -> None:
+    sums, asked = stored_sums(with_scores("cross_lingual"), scored=scored_by("cross_lingual"))
+    assert sums[4:] == [0.5, 0.5]
+    assert asked == ["El Ebro.", "El Duero y", "The Thames."]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scored": scored_by("multilingual", reference=OTHER)},
+        {"scored": scored_by("multilingual", reference=START.model_copy(update={"dtype": "bfloat16"}))},
+        {"scored": scored_by("multilingual", name="another")},
+        {"scored": scored_by("multilingual"), "system": {"es": "Sé breve.", "en": "Be brief."}},
+        {"scored": None},
+    ],
+)
+def test_of_another_model_score_or_prompt_nothing_is_taken(changes: dict[str, Any]) -> None:
+    sums, asked = stored_sums(with_scores("multilingual"), **changes)
+    assert sums == [-8.0, -10.0, -11.0, -10.0, -11.0, -4.0]
+    assert len(asked) == 5
+
+
+def test_how_the_answers_were_scored_changes_no_training() -> None:
+    asked = [options(scored=scored).identity(lambda spec: spec.path) for scored in (None, scored_by("multilingual"))]
+    assert asked[0] == asked[1]
+
+
+def test_an_interrupted_training_does_not_ask_the_reference_again(tmp_path: Path) -> None:
+    class Interrupted(Noted):
+        def train(self, *given: Any) -> dict[str, Any]:
+            raise KeyboardInterrupt
+
+    first, second, other = House(), House(), House()
+    first.trainer = Interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        train([EXAMPLE], options(), first.context, tmp_path)
+    assert len(first.reference.asked) == 5
+    assert (tmp_path / KEPT).exists()
+    rows = training_rows([EXAMPLE], options(), other.context)
+    training_rows([EXAMPLE], options(reference=OTHER), other.context, tmp_path / KEPT)
+    assert len(other.reference.asked) == 10  # another reference is asked, and what it says is kept in its turn
+    (tmp_path / KEPT).unlink()
+    training_rows([EXAMPLE], options(), other.context, tmp_path / KEPT)
+    train([EXAMPLE], options(), second.context, tmp_path)
+    assert second.reference.asked == []
+    assert second.trainer.given[0] == rows
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("method", ["sft", "kto"])

@@ -35,6 +35,8 @@ class TRLTrainer:
     With several processes the last step of an epoch may see a few rows twice (accelerate evens out its batches).
     """
 
+    together = True  # in all processes of a launch at once
+
     def __init__(self) -> None:
         self.fingerprint = f"trl-{trl.__version__}/transformers-{transformers.__version__}/torch-{torch.__version__}"
 

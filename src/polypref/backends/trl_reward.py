@@ -31,6 +31,8 @@ from polypref.errors import InputError, RecipeError
 class TRLRewardTrainer:
     """``RewardTrainer`` for language models. Devices are accelerate's, as in ``TRLTrainer``."""
 
+    together = True  # in all processes of a launch at once
+
     def __init__(self) -> None:
         self.fingerprint = (
             f"reward-trl-{trl.__version__}/transformers-{transformers.__version__}/torch-{torch.__version__}"

@@ -11,7 +11,7 @@ long; here rows come as token ids.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from polypref.backends.trl_batches import VOID, Dealt
 from polypref.backends.trl_trainers import Discreet
 from polypref.errors import ModelError
 from polypref.maths import rewards
@@ -51,7 +52,7 @@ class Collator:
         return batch
 
 
-class RewardModelTrainer(Discreet, trl.RewardTrainer):
+class RewardModelTrainer(Dealt, Discreet, trl.RewardTrainer):
     """Bradley–Terry on rows of ``Collator`` that are pairs, pointwise on rows that have a label.
 
     ``select`` says what makes an evaluation the best: accuracy (of equal ones the lower loss), loss, or last.
@@ -70,13 +71,8 @@ class RewardModelTrainer(Discreet, trl.RewardTrainer):
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         return dataset  # token ids already
 
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], Tensor]:
-        """The micro-batches of one optimiser step and the number of its rows over all processes."""
-        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        rows = sum(_rows(sample) for sample in samples)
-        return samples, self.accelerator.gather(torch.tensor([rows], device=device)).sum()
+    def rows_of(self, batch: dict[str, Tensor]) -> int:
+        return len(batch["input_ids"]) // (1 if "label" in batch else 2)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -86,8 +82,12 @@ class RewardModelTrainer(Discreet, trl.RewardTrainer):
         Raises:
             ModelError: a loss is not finite.
         """
+        void = inputs.pop(VOID, None) is not None
         outputs, losses, sums = self._forward(model, inputs)
-        self.seen.append(sums)
+        if void:
+            losses = losses * 0
+        else:
+            self.seen.append(sums)
         rows = len(losses) if num_items_in_batch is None else num_items_in_batch
         # Every process' gradient is averaged afterwards, hence their number.
         loss = losses.sum() * (1 if num_items_in_batch is None else self.accelerator.num_processes) / rows
@@ -170,10 +170,6 @@ class Evaluations(TrainerCallback):
         done, before = (step * self.times // state.max_steps for step in (state.global_step, state.global_step - 1))
         if done > before:
             control.should_evaluate = True
-
-
-def _rows(batch: dict[str, Tensor]) -> int:
-    return len(batch["input_ids"]) // (1 if "label" in batch else 2)
 
 
 def _tokens(row: dict[str, Any]) -> int:

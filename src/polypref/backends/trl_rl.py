@@ -55,6 +55,8 @@ class TRLRLTrainer:
     place of a value model.
     """
 
+    together = True  # in all processes of a launch at once
+
     def __init__(self) -> None:
         self.fingerprint = f"rl-trl-{trl.__version__}/transformers-{transformers.__version__}/torch-{torch.__version__}"
 

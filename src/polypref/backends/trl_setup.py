@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import importlib.util
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,8 @@ from transformers import (
 )
 
 from polypref.backends.base import ModelSpec
+from polypref.backends.processes import count as processes
+from polypref.backends.processes import rank
 from polypref.backends.reward_training import RewardTrainOptions
 from polypref.backends.sft_training import SFTTrainOptions
 from polypref.backends.training import LoraOptions, TrainOptions
@@ -62,7 +63,8 @@ def build(
         without_dropout(model)
     if options.method == "kto":
         config = trl.KTOConfig(**common, loss_type=options.loss_type or "kto")
-        columns = kto_columns(found, micro_batch, options.seed)
+        # A micro-batch of all processes together, so that one process with larger ones computes the same.
+        columns = kto_columns(found, micro_batch * processes(), options.seed)
         return UnpairedTrainer(
             args=one_device(config), train_dataset=_dataset(columns), ref_model=_reference(model, options), **given
         )
@@ -100,11 +102,10 @@ def arguments(start: ModelSpec, options: AnyOptions, micro_batch: int, rows: int
     """What every trainer is told, each setting in words."""
     cpu = start.device == "cpu" or not torch.accelerator.is_available()
     cuda = torch.cuda.is_available() and not cpu
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
     return {
         "output_dir": str(work),
         "per_device_train_batch_size": micro_batch,
-        "gradient_accumulation_steps": options.batch_size // (micro_batch * processes),
+        "gradient_accumulation_steps": options.batch_size // (micro_batch * processes()),
         "learning_rate": options.learning_rate,
         "num_train_epochs": options.epochs,
         "max_steps": options.max_steps or -1,
@@ -175,7 +176,7 @@ def reporters(options: AnyOptions, folder: Path) -> list[Any]:
     for name in options.report_to:
         if importlib.util.find_spec(name) is None:
             raise RecipeError(f"train.report_to names {name}, which is not installed; run: pip install {name}")
-    if "tensorboard" not in options.report_to or int(os.environ.get("RANK", "0")):
+    if "tensorboard" not in options.report_to or rank():
         return []
     from torch.utils.tensorboard import SummaryWriter
     from transformers.integrations import TensorBoardCallback

@@ -43,6 +43,8 @@ from polypref.errors import InputError
 class TRLSFTTrainer:
     """``SFTTrainer`` on TRL. Devices are accelerate's, as in ``TRLTrainer``."""
 
+    together = True  # in all processes of a launch at once
+
     def __init__(self) -> None:
         self.fingerprint = (
             f"sft-trl-{trl.__version__}/transformers-{transformers.__version__}/torch-{torch.__version__}"

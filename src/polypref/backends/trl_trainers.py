@@ -10,17 +10,21 @@ is the mean over a micro-batch's tokens, and its mean over unequal micro-batches
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import DPOTrainer, KTOTrainer, SFTTrainer
 
 from polypref.backends.base import Progress
+from polypref.backends.trl_batches import VOID, Dealt
+from polypref.backends.trl_data import IGNORED
 from polypref.errors import ModelError
 
 
@@ -34,7 +38,7 @@ class Discreet:
         pass
 
 
-class PairedTrainer(Discreet, DPOTrainer):
+class PairedTrainer(Dealt, Discreet, DPOTrainer):
     """DPO + λ·NLL on rows with ``prompt_ids``, ``chosen_ids``, ``rejected_ids``, ``ref_chosen_logps`` and
     ``ref_rejected_logps``; without the last two, on TRL's own reference model."""
 
@@ -42,6 +46,8 @@ class PairedTrainer(Discreet, DPOTrainer):
 
     def __init__(self, *args: Any, nll_weight: float, **kwargs: Any) -> None:
         self.nll_weight = nll_weight
+        self.figures: dict[str, float] = {}
+        self.figures_of = 0
         super().__init__(*args, **kwargs)
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
@@ -50,23 +56,38 @@ class PairedTrainer(Discreet, DPOTrainer):
     def _precompute_ref_logps(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         return dataset  # reference log-probabilities already
 
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], Tensor]:
-        """The micro-batches of one optimiser step and the number of its rows over all processes."""
-        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        rows = sum(len(sample["input_ids"]) // 2 for sample in samples)
-        return samples, self.accelerator.gather(torch.tensor([rows], device=device)).sum()
+    def rows_of(self, batch: dict[str, Tensor]) -> int:
+        return len(batch["input_ids"]) // 2
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The micro-batch's share of the step's mean over rows."""
-        loss = super().compute_loss(model, inputs, return_outputs)
+        rows = 0 if inputs.pop(VOID, None) is not None else self.rows_of(inputs)
+        with _each_its_own(self.accelerator):
+            loss = super().compute_loss(model, inputs, return_outputs)
         if num_items_in_batch is None or return_outputs:
             return loss
+        self._keep_figures(rows)
         # Every process' gradient is averaged afterwards, hence their number.
-        return loss * (len(inputs["input_ids"]) // 2 * self.accelerator.num_processes / num_items_in_batch)
+        return loss * (rows * self.accelerator.num_processes / num_items_in_batch)
+
+    def _keep_figures(self, rows: int) -> None:
+        """Take the micro-batch's means off TRL, and keep them as sums over its rows."""
+        self.figures_of += rows
+        for name, values in self._metrics["train"].items():
+            self.figures[name] = self.figures.get(name, 0.0) + rows * values[-1]
+        self._metrics["train"].clear()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """With the means over all rows since the last time."""
+        if "loss" in logs:
+            every = gather_object([(self.figures_of, self.figures)])
+            rows = sum(of for of, _ in every)
+            for name in sorted({name for _, figures in every for name in figures} - {"num_tokens"}):
+                self._metrics["train"][name] = [sum(figures.get(name, 0.0) for _, figures in every) / rows]
+            self.figures, self.figures_of = {}, 0
+        super().log(logs, start_time)
 
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool) -> Any:
         seen: list[Tensor] = []
@@ -80,8 +101,7 @@ class PairedTrainer(Discreet, DPOTrainer):
         if return_outputs:
             return loss
         nll = answer_nll(seen[0], inputs["completion_mask"]).mean()
-        gathered = self.accelerator.gather(nll.detach()).mean().item()
-        self._metrics["train" if self.model.training else "eval"]["nll"].append(gathered)
+        self._metrics["train" if self.model.training else "eval"]["nll"].append(nll.item())
         return loss + self.nll_weight * nll if self.nll_weight else loss
 
 
@@ -100,6 +120,20 @@ def answer_nll(log_probs: Tensor, completion_mask: Tensor) -> Tensor:
     return -(log_probs[:chosen, -mask.shape[1] :] * mask).sum(dim=1) / mask.sum(dim=1)
 
 
+@contextlib.contextmanager
+def _each_its_own(accelerator: Any) -> Iterator[None]:
+    """TRL gathers figures at every micro-batch and takes those of all processes to be of one size; here each process
+    keeps its own until they are logged."""
+    names = ("gather", "gather_for_metrics")
+    for name in names:
+        setattr(accelerator, name, lambda tensor: tensor)
+    try:
+        yield
+    finally:
+        for name in names:
+            delattr(accelerator, name)
+
+
 class UnpairedTrainer(Discreet, KTOTrainer):
     """KTO on rows with ``prompt_ids``, ``completion_ids``, ``KL_completion_ids`` and ``label``."""
 
@@ -107,8 +141,23 @@ class UnpairedTrainer(Discreet, KTOTrainer):
         return dataset
 
 
-class ChosenTrainer(Discreet, SFTTrainer):
+class ChosenTrainer(Dealt, Discreet, SFTTrainer):
     """Supervised fine-tuning on rows with ``input_ids`` and ``labels``; the mean is over the tokens of the step."""
+
+    def counted(self, samples: Sequence[dict[str, Tensor]], device: torch.device) -> Any:
+        """The tokens of a step that the loss sees, over all processes."""
+        real = [
+            {**sample, "labels": torch.full_like(sample["labels"], IGNORED)} if VOID in sample else sample
+            for sample in samples
+        ]
+        return self._get_num_items_in_batch(real, device)
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        void = inputs.pop(VOID, None) is not None
+        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        return loss * 0 if void else loss
 
 
 class Watch(TrainerCallback):

@@ -6,14 +6,15 @@ No preference data is needed; prompts may be in any language that the policy and
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
 
 from polypref import languages
-from polypref.backends.base import Context, Identified, Judged, LanguageIdentifier, ModelSpec, ScorerSpec, Tag
+from polypref.backends.base import Context, ModelSpec, ScorerSpec, Tag
+from polypref.backends.processes import Opened
 from polypref.backends.rl_training import RLOptions, RLPrompt, RLTrainer
 from polypref.errors import InputError
 from polypref.records import Example, with_system
@@ -54,15 +55,9 @@ def train_rl(examples: Iterable[Example], options: TrainRLOptions, context: Cont
     """
     training, validation = split_prompts(examples, options)
     context.release()
-    identifier: LanguageIdentifier = context.open("language_identifier", options.language_identifier)
-
-    def identify(texts: Sequence[str]) -> list[Identified]:
-        return identifier.identify(texts)
-
-    def score(answers: Sequence[Judged]) -> list[float | None]:
-        # Opened at the first answers: by then every process of accelerate launch has chosen its device.
-        return list(context.open("scorer", options.reward).score(answers))
-
+    # In a launch of several processes each has its own of both.
+    identify = Opened(context.open, "language_identifier", options.language_identifier, "identify")
+    score = Opened(context.open, "scorer", options.reward, "score")
     trainer: RLTrainer = context.open("rl_trainer", options.method)
     return trainer.train(
         training, validation, options.start, options.trainer, folder, context.progress, score, identify
