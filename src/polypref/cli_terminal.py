@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import time
 import warnings
@@ -11,6 +12,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+LONGEST = 1000
+"""Characters of a line: a name of somebody's data may have a million."""
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def plain(text: str) -> str:
+    """The text with what a terminal would obey (escape codes, marks of direction) spelled out, its lines cut."""
+    seen = _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+    return "\n".join(line if len(line) <= LONGEST else line[: LONGEST - 1] + "…" for line in seen.split("\n"))
 
 
 def _console() -> Any:
@@ -22,7 +33,7 @@ def _console() -> Any:
 def say(text: str) -> None:
     """A line for a person, on stderr."""
     if sys.stderr.isatty():
-        _console().print(text, highlight=False)
+        _console().print(plain(text), highlight=False, markup=False)
 
 
 def _cut(what: Callable[[Any], str]) -> Any:
@@ -32,7 +43,7 @@ def _cut(what: Callable[[Any], str]) -> Any:
 
     class Cut(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text(what(task), no_wrap=True, overflow="ellipsis")
+            return Text(plain(what(task)), no_wrap=True, overflow="ellipsis")
 
     return Cut()
 
@@ -97,7 +108,7 @@ class Terminal:
         self._progress.update(task, completed=done, total=total)
         if total is not None and done >= total:
             took = time.monotonic() - begun
-            self._progress.console.print(f"{what:<64} {total:>6} {took:8.1f} s", highlight=False, markup=False)
+            self._progress.console.print(f"{plain(what):<64} {total:>6} {took:8.1f} s", highlight=False, markup=False)
             self._close_inner()
             self._close(what)
 
@@ -117,9 +128,9 @@ class Terminal:
     def warn(self, message: str) -> None:
         """Say what the user should know, once, above the bars."""
         if self._progress is not None:
-            self._progress.console.print(message, markup=False, highlight=False)
+            self._progress.console.print(plain(message), markup=False, highlight=False)
         else:
-            print(f"polypref: {message}", file=sys.stderr)
+            print(f"polypref: {plain(message)}", file=sys.stderr)
 
 
 def show(data: Any, page: Path) -> None:
@@ -135,11 +146,13 @@ def show(data: Any, page: Path) -> None:
     for table in terminal_tables(data):
         console.print(table)
     for text, depth in raised_lines(data):
-        line = Text(text, style="yellow" if depth > 1 else "bold yellow")
+        line = Text(plain(text), style="yellow" if depth > 1 else "bold yellow")
         console.print(Padding(line, (0, 0, 0, 2 * depth)))
     for finding in findings_of(data):
-        console.print(finding.text, style="yellow" if finding.kind == "watch" else None, highlight=False, markup=False)
-    console.print(headline_of(data).text, style="bold", highlight=False, markup=False)
+        console.print(
+            plain(finding.text), style="yellow" if finding.kind == "watch" else None, highlight=False, markup=False
+        )
+    console.print(plain(headline_of(data).text), style="bold", highlight=False, markup=False)
     console.print(f"{page}  the same, to read and to pass on", highlight=False, markup=False, soft_wrap=True)
 
 

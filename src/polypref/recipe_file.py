@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,54 @@ OPEN = "???"
 
 Place = tuple[str, ...]
 SHOWN = 20
+DEEPEST, MOST = 50, 100_000
+"""Levels and nodes of a YAML text, aliases counted as often as they are used: a few lines could make billions."""
+
+
+@functools.cache
+def _loader() -> Any:
+    """PyYAML's safe loader within ``DEEPEST`` and ``MOST``; nothing may hold itself."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def __init__(self, text: str) -> None:
+            super().__init__(text)
+            self.depth = self.nodes = 0
+            self.sizes: dict[int, int] = {}
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            mark = self.peek_event().start_mark
+            if self.check_event(yaml.AliasEvent):
+                node = super().compose_node(parent, index)
+                if id(node) not in self.sizes:
+                    raise yaml.MarkedYAMLError(problem="an alias inside what it names", problem_mark=mark)
+                self.nodes += self.sizes[id(node)]
+            else:
+                self.depth += 1
+                if self.depth > DEEPEST:
+                    raise yaml.MarkedYAMLError(problem=f"nested more than {DEEPEST} deep", problem_mark=mark)
+                before = self.nodes
+                node = super().compose_node(parent, index)
+                self.depth -= 1
+                self.nodes += 1
+                self.sizes[id(node)] = self.nodes - before
+            if self.nodes > MOST:
+                raise yaml.MarkedYAMLError(problem=f"its aliases make more than {MOST} values", problem_mark=mark)
+            return node
+
+    return Loader
+
+
+def load_yaml(text: str) -> Any:
+    """The value of a YAML text, as ``yaml.safe_load`` gives it.
+
+    Raises:
+        yaml.YAMLError: it is no YAML, or beyond ``DEEPEST`` or ``MOST``.
+        ValueError: a number or a date in it is none.
+    """
+    import yaml
+
+    return yaml.load(text, Loader=_loader())  # a subclass of the safe loader
 
 
 def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
@@ -70,8 +119,8 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[Place, str]]:
     except OSError as error:
         raise RecipeError(f"{path} cannot be read ({error.strerror}); name a recipe's YAML file") from None
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        tree = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=_loader())
+        tree = load_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -131,9 +180,13 @@ def parse_value(text: str, where: str) -> Any:
     import yaml
 
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
-        raise RecipeError(f"{where}: {text!r} is not YAML; quote it") from None
+        return load_yaml(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise RecipeError(f"{where}: {_cut(text)} is not YAML; quote it") from None
+
+
+def _cut(text: str) -> str:
+    return repr(text) if len(text) <= SHOWN * 4 else f"{text[: SHOWN * 4]!r}…"
 
 
 def set_value(tree: dict[str, Any], override: str) -> Place:

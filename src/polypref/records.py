@@ -21,6 +21,8 @@ Message: TypeAlias = dict[str, Any]
 
 ORIGINS = ("sampled", "translated", "reference", "human")
 FINISH_REASONS = ("stop", "length")
+LARGEST = 2**63 - 1
+"""The largest whole number that Parquet holds."""
 
 
 @dataclass(slots=True)
@@ -135,8 +137,8 @@ class _Reader:
         found = self.value.get(key)
         if found is None:
             return None
-        if isinstance(found, bool) or not isinstance(found, int) or found < 0:
-            raise self.fail(key, found, "a whole number that is not negative, or null")
+        if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found <= LARGEST:
+            raise self.fail(key, found, "a whole number that is not negative and fits 64 bits, or null")
         return found
 
     def number(self, key: str, found: Any) -> float:
@@ -214,7 +216,7 @@ def _parse_candidate(value: Any, path: str) -> Candidate:
             _Reader(scores, reader.at("scores")).number(name, score)
     ids = reader.value.get("token_ids")
     if ids is not None and not (
-        isinstance(ids, list) and all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids)
+        isinstance(ids, list) and all(isinstance(i, int) and not isinstance(i, bool) and 0 <= i <= LARGEST for i in ids)
     ):
         raise reader.fail("token_ids", ids, "a list of token ids or null")
     if "lang" not in reader.value:

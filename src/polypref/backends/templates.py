@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from polypref.backends.base import Answer, Request
+from polypref.backends.template_limits import SECONDS, OutOfTime, unbounded, within_limits
 from polypref.errors import ModelError
 from polypref.records import Message
 
@@ -29,7 +30,7 @@ class PromptTemplate:
     def __init__(self, tokenizer: Any, chat_template_kwargs: Mapping[str, Any] | None = None) -> None:
         """
         Raises:
-            ModelError: the tokenizer has no chat template.
+            ModelError: the tokenizer has no chat template, or one that could make values of any size.
         """
         self.tokenizer = tokenizer
         self.arguments = dict(chat_template_kwargs or {})
@@ -37,6 +38,13 @@ class PromptTemplate:
             raise ModelError(
                 f"{self._name} has no chat template; use an instruction-tuned model, or put a chat_template.jinja "
                 "beside its tokenizer"
+            )
+        given = tokenizer.chat_template  # several by name, or one
+        texts = given.values() if isinstance(given, dict) else [given]
+        if what := next(filter(None, map(unbounded, map(str, texts))), None):
+            raise ModelError(
+                f"the chat template of {self._name} has {what}, which could fill the memory or take for ever; put "
+                "another chat_template.jinja beside its tokenizer"
             )
         self._asks_for_the_date = "strftime_now" in str(tokenizer.chat_template)
         if self._asks_for_the_date:
@@ -61,11 +69,16 @@ class PromptTemplate:
             ModelError: the template refuses the conversation, or leaves its system turn out in silence.
         """
         try:
-            text = str(
-                self.tokenizer.apply_chat_template(
-                    list(messages), tokenize=False, add_generation_prompt=generation_prompt, **self.arguments
+            with within_limits():
+                text = str(
+                    self.tokenizer.apply_chat_template(
+                        list(messages), tokenize=False, add_generation_prompt=generation_prompt, **self.arguments
+                    )
                 )
-            )
+        except OutOfTime:
+            raise ModelError(
+                f"the chat template of {self._name} renders for more than {SECONDS:g} s; mend the template"
+            ) from None
         except Exception as error:  # a template is the model author's program, and raises what it likes
             roles = ", ".join(str(m["role"]) for m in messages)
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
