@@ -1,245 +1,199 @@
 """Scoring answers by their log-probability: polypref's scorer beside a plain loop, TRL's reference pass and the ideal.
 
     python benchmarks/scoring.py [--shapes short long] [--vocabularies 32000 151936] [--dtypes float32 bfloat16]
-                                 [--repeat 5] [--threads 2] [--device cpu]
+                                 [--prompts 1] [--repeat 5] [--threads 2] [--device cpu] [--no-trl] [--no-others]
+                                 [--json FILE]
 
 The model is Qwen3's architecture with random weights (8 layers of 512, 8 heads: 25 million parameters below the head),
 since throughput does not depend on the weights. Shapes: ``short`` is 48 prompt tokens and 285 answer tokens on average
-(114 to 456), ``long`` 1000 and 100 (40 to 160); ten answers a prompt.
+(114 to 456), ``long`` 1000 and 100 (40 to 160); ten answers a prompt, in an order that a seed shuffles.
 
-- plain: three sequences a batch, right-padded, whole logits, log softmax in float32, each sequence with its prompt.
+- plain: three sequences a batch in that order, right-padded, whole logits, log softmax in the model's type, each
+  sequence with its prompt.
 - TRL: ``DPOTrainer``'s reference log-probabilities of the same sequences, five pairs a prompt, three pairs a batch.
 - ideal: the model's matrix products alone, 512 rows at a time, for as many tokens as must be run once: each prompt's
   and all answers' below the head, the answers' at the head. Attention, norms and the softmax are left out.
 
 Everything is timed in turns within one process, every repeat one of each; ratios are of medians. Peak memory is the
-resident set's growth over what stood before, sampled every 5 ms, of one more call of each.
+resident set's growth over what stood before, sampled every 5 ms, of the call before them. The error of bfloat16 is the
+difference to the same weights in float32, for each answer divided by its tokens: the mean of its absolute value.
+
+The second table is of other work through the same engine, in float32 at the first vocabulary and shape: a reward model
+and last hidden states beside loops of three, and policy and reference as two adapters of one base beside two loops.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
+import json
 import statistics
 import tempfile
-import threading
-import time
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from torch.nn.functional import linear
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from scoring_cases import SHAPES, Case, answers, in_turns, largest, peak, save
+from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification
 
-from polypref.backends.base import Answer, ModelSpec
+from polypref.backends.base import Judged, ModelSpec, Text
+from polypref.backends.hf_hidden import HFHiddenStates
 from polypref.backends.hf_logprobs import HFLogprobs
+from polypref.backends.hf_models import close_models
+from polypref.backends.hf_reward_models import open_reward_model
+from polypref.backends.hf_rewards import HFRewardModel
+from polypref.backends.judging import RewardModelSettings
 
-SHAPES = {"short": (48, 285), "long": (1000, 100)}
-ANSWERS = 10
 COLUMNS = (
     *("vocabulary", "dtype", "shape", "answer tokens", "ours, s", "plain, s", "plain ÷ ours", "TRL ÷ ours"),
-    *("of the ideal", "ours, MiB", "plain, MiB", "largest difference, nats"),
+    *("of the ideal", "ours, MiB", "plain, MiB", "largest difference, nats", "to float32, nats a token: ours", "plain"),
 )
-TEMPLATE = (
-    "{% for m in messages %}{{ '<|' + m['role'] + '|> ' + m['content'] + ' <|end|>' }}{% if not loop.last %}{{ ' ' }}"
-    "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ ' <|assistant|>' }}{% endif %}"
-)
-SPECIAL = ["<unk>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>", "<pad>"]
+OTHERS = ("work", "ours, s", "plain, s", "plain ÷ ours", "ours, MiB", "plain, MiB", "largest difference")
 
 
-def save(folder: Path, vocabulary: int, dtype: torch.dtype) -> None:
-    """A model with random weights and a tokenizer of whole words."""
-    words = {word: k for k, word in enumerate([*SPECIAL, *(f"w{k}" for k in range(vocabulary - len(SPECIAL)))])}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<|end|>", pad_token="<pad>", chat_template=TEMPLATE
-    )
-    fast.save_pretrained(folder)
-    config = Qwen3Config(
-        vocab_size=vocabulary,
-        hidden_size=512,
-        intermediate_size=1536,
-        num_hidden_layers=8,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        head_dim=64,
-        tie_word_embeddings=True,
-        max_position_embeddings=4096,
-        eos_token_id=1,
-        pad_token_id=5,
-    )
-    torch.manual_seed(0)
-    Qwen3ForCausalLM(config).to(dtype).save_pretrained(folder)
-
-
-def answers(vocabulary: int, shape: tuple[int, int], prompts: int) -> list[Answer]:
-    """Words by a seed; lengths are spread evenly from 0.4 to 1.6 times the mean."""
-    noise, out = random.Random(0), []
-
-    def said(words: int) -> str:
-        return " ".join(f"w{noise.randrange(vocabulary - len(SPECIAL))}" for _ in range(words))
-
-    for k in range(prompts):
-        messages = [{"role": "user", "content": said(shape[0] - 3)}]
-        for n in range(ANSWERS):
-            words = round(shape[1] * (0.4 + 1.2 * n / (ANSWERS - 1)))
-            out.append(Answer(f"{k}/{n}", messages, said(words), finished=False))
-    return out
-
-
-@dataclass
-class Case:
-    """The sequences of a shape as token ids, and the model that scores them."""
-
-    scorer: HFLogprobs
-    rows: list[Answer]
-    prompts: list[list[int]]
-    texts: list[list[int]]
-
-    @classmethod
-    def of(cls, folder: Path, rows: list[Answer], dtype: str, device: str) -> Case:
-        scorer = HFLogprobs(ModelSpec(path=str(folder), dtype=dtype, device=device))
-        template = scorer.loaded.template
-        return cls(
-            scorer,
-            rows,
-            [list(template.prompt_ids(row.messages)) for row in rows],
-            [template.answer_tokens(row)[0] for row in rows],
-        )
-
-    def ours(self) -> list[float]:
-        return [found.sum for found in self.scorer.logprobs(self.rows)]
-
-    @torch.inference_mode()
-    def plain(self) -> list[float]:
-        model, out = self.scorer.loaded.model, []
-        for first in range(0, len(self.rows), 3):
-            batch = list(zip(self.prompts, self.texts, strict=True))[first : first + 3]
-            width = max(len(prompt) + len(text) for prompt, text in batch)
-            ids = torch.full((len(batch), width), 5)
-            mask = torch.zeros_like(ids)
-            for k, (prompt, text) in enumerate(batch):
-                ids[k, : len(prompt) + len(text)] = torch.tensor(prompt + text)
-                mask[k, : len(prompt) + len(text)] = 1
-            ids, mask = ids.to(model.device), mask.to(model.device)
-            logits = model(input_ids=ids, attention_mask=mask).logits
-            found = logits[:, :-1].float().log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
-            for k, (prompt, text) in enumerate(batch):
-                out.append(float(found[k, len(prompt) - 1 : len(prompt) + len(text) - 1].double().sum()))
-        return out
-
-    @torch.inference_mode()
-    def ideal(self) -> None:
-        model = self.scorer.loaded.model
-        once = {tuple(prompt) for prompt in self.prompts}
-        below = sum(map(len, once)) + sum(map(len, self.texts))
-        layer, head = model.model.layers[0], model.get_output_embeddings().weight
-        weights = [getattr(layer.self_attn, f"{name}_proj").weight for name in ("q", "k", "v", "o")]
-        weights += [layer.mlp.gate_proj.weight, layer.mlp.up_proj.weight, layer.mlp.down_proj.weight]
-        inputs = {w.shape[1]: torch.randn(512, w.shape[1], device=w.device, dtype=w.dtype) for w in (*weights, head)}
-        for _ in range(len(model.model.layers)):
-            for weight in weights:
-                for first in range(0, below, 512):
-                    linear(inputs[weight.shape[1]][: min(512, below - first)], weight)
-        for _ in range(0, sum(map(len, self.texts)), 512):
-            linear(inputs[head.shape[1]], head)
-        if torch.cuda.is_available() and model.device.type == "cuda":
-            torch.cuda.synchronize()
-
-    def trl(self, folder: Path, dtype: str) -> Callable[[], Any]:
-        """TRL's pass over the same sequences; the trainer is made beforehand."""
-        from datasets import Dataset
-        from trl import DPOConfig, DPOTrainer
-
-        tokenizer = self.scorer.loaded.tokenizer
-        pairs = [
-            {
-                "prompt": tokenizer.decode(self.prompts[k]),
-                "chosen": " " + self.rows[k].text,
-                "rejected": " " + self.rows[k + 1].text,
-            }
-            for k in range(0, len(self.rows), 2)
-        ]
-        config = DPOConfig(
-            output_dir=str(folder / "trl"),
-            per_device_train_batch_size=3,
-            max_length=None,
-            report_to=[],
-            use_cpu=self.scorer.loaded.device.type == "cpu",
-            bf16=False,
-            gradient_checkpointing=False,
-            model_init_kwargs={"dtype": dtype},
-        )
-        data = Dataset.from_list(pairs)
-        trainer = DPOTrainer(str(folder), args=config, train_dataset=data, processing_class=tokenizer)
-        trainer.ref_model.eval()
-        loader = trainer.get_train_dataloader()
-
-        @torch.inference_mode()
-        def run() -> list[Any]:
-            return [trainer.compute_ref_log_probs(trainer.ref_model, batch) for batch in loader]
-
-        return run
-
-
-def peak(work: Callable[[], Any]) -> float:
-    """MiB by which the resident set grows while it works."""
-    process, highest, over = psutil.Process(), 0, threading.Event()
-    before = process.memory_info().rss
-
-    def watch() -> None:
-        nonlocal highest
-        while not over.wait(0.005):
-            highest = max(highest, process.memory_info().rss)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        work()
-    finally:
-        over.set()
-        thread.join()
-    return max(0, highest - before) / 2**20
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    begun = time.perf_counter()
-    work()
-    return time.perf_counter() - begun
-
-
-def measure(folder: Path, vocabulary: int, dtype: str, shape: str, asked: argparse.Namespace) -> None:
-    """One line of the table."""
-    prompts = asked.prompts or (4 if shape == "short" else 2)
-    case = Case.of(folder, answers(vocabulary, SHAPES[shape], prompts), dtype, asked.device)
+def measure(folder: Path, vocabulary: int, dtype: str, shape: str, asked: argparse.Namespace) -> dict[str, Any]:
+    """What a line of the table says."""
+    case = Case.of(folder, answers(vocabulary, SHAPES[shape], asked.prompts), dtype, asked.device)
     works: dict[str, Callable[[], Any]] = {"ideal": case.ideal, "ours": case.ours, "plain": case.plain}
     if not asked.no_trl:
         works["trl"] = case.trl(folder, dtype)
-    ours, plain = case.ours(), case.plain()
-    error = max(abs(one - two) for one, two in zip(ours, plain, strict=True))
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(asked.repeat):
-        for name, work in works.items():
-            times[name].append(seconds(work))
-    median = {name: statistics.median(found) for name, found in times.items()}
-    memory = {name: peak(works[name]) for name in ("ours", "plain")}
-    trl = f"{median['trl'] / median['ours']:.2f}" if "trl" in median else "not measured"
-    cells = [
-        *(vocabulary, dtype, shape, sum(map(len, case.texts))),
+    memory, found = {}, {}
+    for name in ("ours", "plain"):
+        memory[name], found[name] = peak(works[name])
+    line: dict[str, Any] = {
+        "vocabulary": vocabulary,
+        "dtype": dtype,
+        "shape": shape,
+        "answer_tokens": sum(map(len, case.texts)),
+        "mib": memory,
+        "difference": largest(found["ours"], found["plain"]),
+        "seconds": in_turns(works, asked.repeat),
+    }
+    if dtype != "float32":
+        exact = Case.of(folder, case.rows, "float32", asked.device).ours()
+        line["to_float32"] = {
+            name: statistics.mean(
+                abs(a - b) / len(text) for a, b, text in zip(found[name], exact, case.texts, strict=True)
+            )
+            for name in found
+        }
+        close_models()
+    return line
+
+
+def shown(line: dict[str, Any]) -> list[Any]:
+    """The cells of a line of the first table."""
+    median = {name: statistics.median(found) for name, found in line["seconds"].items()}
+    errors = line.get("to_float32", {})
+    return [
+        *(line[name] for name in ("vocabulary", "dtype", "shape", "answer_tokens")),
         *(f"{median[name]:.2f}" for name in ("ours", "plain")),
         f"{median['plain'] / median['ours']:.2f}",
-        trl,
+        f"{median['trl'] / median['ours']:.2f}" if "trl" in median else "not measured",
         f"{median['ideal'] / median['ours']:.0%}",
-        *(f"{memory[name]:.0f}" for name in ("ours", "plain")),
-        f"{error:.1e}",
+        *(f"{line['mib'][name]:.0f}" for name in ("ours", "plain")),
+        f"{line['difference']:.1e}",
+        *(f"{errors[name]:.1e}" if name in errors else "" for name in ("ours", "plain")),
     ]
-    print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+
+
+# --- other work through the same engine ------------------------------------------------------------------------------
+
+
+def reward_model(case: Case, folder: Path, device: str) -> dict[str, Callable[[], list[float]]]:
+    """A classifier on the same layers, its scores at the last token."""
+    torch.manual_seed(0)
+    config = Qwen3Config.from_pretrained(folder, num_labels=1, architectures=["Qwen3ForSequenceClassification"])
+    place = folder / "reward"
+    Qwen3ForSequenceClassification(config).save_pretrained(place)
+    case.scorer.loaded.tokenizer.save_pretrained(place)
+    loaded = open_reward_model(ModelSpec(path=str(place), dtype="float32", device=device))
+    scorer = HFRewardModel(loaded, RewardModelSettings(input="turns"))
+    judged = [Judged(row.id, "en", row.messages, row.text) for row in case.rows]
+    ended = Case(case.scorer, case.rows, case.prompts, [[*text, 1] for text in case.texts])
+
+    def plain() -> list[float]:
+        return [float(value) for _, _, logits in ended.loop(loaded.model) for value in logits[:, 0]]
+
+    return {"ours": lambda: scorer.score(judged), "plain": plain}
+
+
+def hidden_states(case: Case, folder: Path, device: str) -> dict[str, Callable[[], list[float]]]:
+    """The last layer's state of each last token; the loop runs the model without its head, too."""
+    model = HFHiddenStates(ModelSpec(path=str(folder), dtype="float32", device=device))
+    texts = [Text(row.id, row.messages, row.text) for row in case.rows]
+    ended = Case(case.scorer, case.rows, case.prompts, [[*text, 1] for text in case.texts])
+
+    def ours() -> list[float]:
+        (found,) = model.hidden(texts, [-1], "last")
+        return [float(value) for value in found.ravel()]
+
+    def plain() -> list[float]:
+        out: list[float] = []
+        for batch, _, states in ended.loop(case.scorer.loaded.model.model):
+            out += [
+                v for k, (prompt, text) in enumerate(batch) for v in states[k, len(prompt) + len(text) - 1].tolist()
+            ]
+        return out
+
+    return {"ours": ours, "plain": plain}
+
+
+def two_adapters(case: Case, folder: Path, device: str) -> dict[str, Callable[[], list[float]]]:
+    """Policy and reference as LoRA adapters of rank 16 on one base; the loops run one after the other."""
+    from peft import LoraConfig, get_peft_model
+
+    scorers = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        base = Qwen3ForCausalLM.from_pretrained(folder, dtype=torch.float32)
+        lora = LoraConfig(r=16, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+        get_peft_model(base, lora).save_pretrained(str(folder / f"adapter-{seed}"))
+        spec = ModelSpec(path=str(folder), adapter=str(folder / f"adapter-{seed}"), dtype="float32", device=device)
+        scorers.append(HFLogprobs(spec))
+    assert len({id(scorer.loaded.weights.base) for scorer in scorers}) == 1
+    cases = [Case(scorer, case.rows, case.prompts, case.texts) for scorer in scorers]
+    return {
+        "ours": lambda: [value for one in cases for value in one.ours()],
+        "plain": lambda: [value for one in cases for value in one.plain()],
+    }
+
+
+def others(folder: Path, vocabulary: int, asked: argparse.Namespace) -> list[dict[str, Any]]:
+    """The lines of the second table."""
+    case = Case.of(folder, answers(vocabulary, SHAPES[asked.shapes[0]], asked.prompts), "float32", asked.device)
+    lines = []
+    for make in (reward_model, hidden_states, two_adapters):
+        works = make(case, folder, asked.device)
+        memory, found = {}, {}
+        for name in ("ours", "plain"):
+            memory[name], found[name] = peak(works[name])
+        lines.append(
+            {
+                "work": make.__name__.replace("_", " "),
+                "mib": memory,
+                "difference": largest(found["ours"], found["plain"]),
+                "seconds": in_turns(works, asked.repeat),
+            }
+        )
+    return lines
+
+
+def shown_other(line: dict[str, Any]) -> list[Any]:
+    """The cells of a line of the second table."""
+    ours, plain = (statistics.median(line["seconds"][name]) for name in ("ours", "plain"))
+    return [
+        *(line["work"], f"{ours:.2f}", f"{plain:.2f}", f"{plain / ours:.2f}"),
+        *(f"{line['mib'][name]:.0f}" for name in ("ours", "plain")),
+        f"{line['difference']:.1e}",
+    ]
+
+
+def table(columns: Sequence[str], lines: Iterable[list[Any]]) -> None:
+    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns), flush=True)
+    for cells in lines:
+        print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 
 def main() -> None:
@@ -247,22 +201,37 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--vocabularies", nargs="+", type=int, default=[32_000, 151_936])
     parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"])
-    parser.add_argument("--prompts", type=int, help="of ten answers each; four short ones or two long ones")
+    parser.add_argument("--prompts", type=int, default=1, help="of ten answers each")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--no-trl", action="store_true")
+    parser.add_argument("--no-others", action="store_true")
+    parser.add_argument("--json", type=Path, help="where every measured second is written, too")
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     warnings.simplefilter("ignore")
-    print("| " + " | ".join(COLUMNS) + " |")
-    print("|" + "---|" * len(COLUMNS))
-    for vocabulary in asked.vocabularies:
-        for dtype in asked.dtypes:
-            with tempfile.TemporaryDirectory() as name:
-                save(Path(name), vocabulary, getattr(torch, dtype))
-                for shape in asked.shapes:
-                    measure(Path(name), vocabulary, dtype, shape, asked)
+    found: dict[str, list[dict[str, Any]]] = {"scoring": [], "others": []}
+
+    def lines() -> Iterator[list[Any]]:
+        for vocabulary in asked.vocabularies:
+            for dtype in asked.dtypes:
+                with tempfile.TemporaryDirectory() as name:
+                    save(Path(name), vocabulary, getattr(torch, dtype))
+                    for shape in asked.shapes:
+                        found["scoring"].append(measure(Path(name), vocabulary, dtype, shape, asked))
+                        yield shown(found["scoring"][-1])
+                    close_models()
+
+    table(COLUMNS, lines())
+    if not asked.no_others:
+        with tempfile.TemporaryDirectory() as name:
+            save(Path(name), asked.vocabularies[0], torch.float32)
+            found["others"] = others(Path(name), asked.vocabularies[0], asked)
+        print()
+        table(OTHERS, map(shown_other, found["others"]))
+    if asked.json:
+        asked.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -67,3 +67,15 @@ def test_the_trial_leaves_no_hook(tiny_model: Callable[[str], Path]) -> None:
     model = opened(tiny_model("Qwen3"))
     assert head_is_known(model)
     assert not model.get_output_embeddings()._forward_pre_hooks
+
+
+@pytest.mark.parametrize("family", sorted(tiny.FAMILIES))
+def test_tiles_of_the_head_give_the_models_own_log_probabilities(
+    tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    monkeypatch.setattr("polypref.maths.logprobs.TILE", 64)
+    model, targets = opened(tiny_model(family)), torch.tensor([40, 41, 42, 99, 7, 359])
+    with torch.no_grad():
+        ours = head(model).logprobs(body(model)(IDS).last_hidden_state[0], targets)
+        theirs = model(IDS).logits[0].log_softmax(-1)[torch.arange(6), targets]
+    assert torch.allclose(ours, theirs, atol=1e-4)

@@ -16,9 +16,10 @@ import torch
 from tiny import END, plain_logprob
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from polypref.backends import hf_logprobs
+from polypref.backends import hf_heads
 from polypref.backends.base import Answer, LogprobModel, ModelSpec
 from polypref.backends.hf_logprobs import HFLogprobs
+from polypref.backends.hf_tokens import tokenised
 from polypref.errors import ModelError
 
 Tiny = Callable[[str], Path]
@@ -192,9 +193,10 @@ def test_an_empty_answer_is_its_end_of_turn_or_nothing(tiny_model: Tiny) -> None
 
 def test_sampling_and_scoring_see_one_context_with_one_bos(tiny_model: Tiny) -> None:
     model = scorer(tiny_model("Llama"))
-    (row,), _ = model._rows([Answer("a", asked("x"), "y")])
-    assert row.prompt.count(tiny.BOS) == 1
-    assert row.prompt == model.loaded.template.prompt_ids(asked("x"))
+    answer = [Answer("a", asked("x"), "y")]
+    (row,), _ = model._rows(answer, next(tokenised(model.loaded.template, None, answer)))
+    assert row.ids[: row.unread + 1].count(tiny.BOS) == 1
+    assert row.ids[: row.unread + 1] == model.loaded.template.prompt_ids(asked("x"))
 
 
 # --- kept token ids --------------------------------------------------------------------------------------------------
@@ -288,13 +290,13 @@ def test_out_of_memory_halves_the_batch_and_goes_on(tiny_model: Tiny, monkeypatc
     assert sums(model, answers()) == pytest.approx(want, abs=TOLERANCE)
     assert any(rows > 1 for rows, _ in shapes)
     assert sum(rows for rows, _ in shapes) == len(answers())
-    assert model._batches.tokens <= 800
+    assert model._engine.batches.tokens <= 800
 
 
 def test_the_hosts_memory_counts_too(tiny_model: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     model = scorer(tiny_model("Qwen3"))
     want = sums(model, answers())
-    whole, failed = hf_logprobs.chunked_logprobs, []
+    whole, failed = hf_heads.tiled_logprobs, []
 
     def first_fails(*args: Any) -> torch.Tensor:
         if not failed:
@@ -302,8 +304,9 @@ def test_the_hosts_memory_counts_too(tiny_model: Tiny, monkeypatch: pytest.Monke
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
         return whole(*args)
 
-    monkeypatch.setattr(hf_logprobs, "chunked_logprobs", first_fails)
+    monkeypatch.setattr(hf_heads, "tiled_logprobs", first_fails)
     assert sums(model, answers()) == pytest.approx(want, abs=TOLERANCE)
+    assert failed
 
 
 def test_one_sequence_that_does_not_fit_is_told(tiny_model: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,7 +330,7 @@ def test_another_failure_of_the_model_is_not_taken_for_it(tiny_model: Tiny, monk
 def test_logits_are_never_held_for_all_tokens(tiny_model: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """The head sees answer positions alone, in chunks."""
     model = scorer(tiny_model("Qwen3"))
-    monkeypatch.setattr(hf_logprobs.chunked_logprobs, "__defaults__", (10 * 360,))
+    monkeypatch.setattr(hf_heads.chunked_logprobs, "__defaults__", (10 * 360,))
     seen: list[torch.Size] = []
     module = model.loaded.model.get_output_embeddings()
     hook = module.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape))

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polypref.maths.logprobs import answer_positions, chunked_logprobs, token_logprobs
+from polypref.maths.logprobs import answer_positions, chunked_logprobs, tiled_logprobs, token_logprobs
 
 lengths = st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=6)
 
@@ -75,3 +75,82 @@ def test_chunks_give_what_the_whole_gives_and_hold_no_more(n: int, elements: int
     assert sum(seen) == n
     want = torch.log_softmax(hidden.double() @ weight.T.double(), -1).gather(1, targets[:, None])[:, 0]
     assert torch.allclose(got.double(), want, atol=1e-5)
+
+
+# --- tiles of the vocabulary -----------------------------------------------------------------------------------------
+
+
+def test_a_tile_that_holds_the_target_and_others_that_do_not() -> None:
+    """W h = (0, log 2, log 3, log 4) in tiles of one: log 3/10 for token 2, log 1/10 for token 0."""
+    weight = torch.tensor([1.0, 2.0, 3.0, 4.0]).log().unsqueeze(1)
+    for elements in (1, 2, 4, 8, 100):
+        found = tiled_logprobs(torch.ones(2, 1), torch.tensor([2, 0]), weight, elements=elements)
+        assert found.tolist() == pytest.approx([math.log(0.3), math.log(0.1)], abs=1e-6)
+
+
+@given(
+    st.integers(1, 9), st.integers(1, 7), st.integers(1, 30), st.integers(1, 200), st.booleans(), st.integers(0, 2**16)
+)
+def test_tiles_of_any_size_give_the_whole_softmax(
+    n: int, d: int, v: int, elements: int, biased: bool, seed: int
+) -> None:
+    noise = torch.Generator().manual_seed(seed)
+    hidden, weight = torch.randn(n, d, generator=noise), 10 * torch.randn(v, d, generator=noise)
+    bias = torch.randn(v, generator=noise) if biased else None
+    targets = torch.randint(v, (n,), generator=noise)
+    want = torch.nn.functional.linear(hidden, weight, bias).div(3).tanh().log_softmax(-1)[torch.arange(n), targets]
+    found = tiled_logprobs(hidden, targets, weight, bias, lambda logits: torch.tanh(logits / 3), elements)
+    assert torch.allclose(found, want, atol=1e-4)
+
+
+def test_tokens_without_any_probability_leave_the_sum_as_it_is() -> None:
+    """A tile of −∞ alone, as a padded vocabulary may have: log 1/2 for either of the two that are left."""
+    bias = torch.tensor([0.0, 0.0, -torch.inf, -torch.inf])
+    found = tiled_logprobs(torch.ones(2, 1), torch.tensor([0, 2]), torch.zeros(4, 1), bias, elements=2)
+    assert found.tolist() == [pytest.approx(-math.log(2)), -math.inf]
+
+
+def test_no_rows_are_no_values() -> None:
+    assert tiled_logprobs(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long), torch.ones(4, 3)).tolist() == []
+
+
+def test_float32_sums_are_exact_to_a_hundred_thousandth() -> None:
+    """Against float64, at a vocabulary of 20,000 and logits of ± 20."""
+    noise = torch.Generator().manual_seed(1)
+    hidden, weight = torch.randn(40, 64, generator=noise), torch.randn(20_000, 64, generator=noise) * 0.6
+    targets = torch.randint(20_000, (40,), generator=noise)
+    exact = (hidden.double() @ weight.double().T).log_softmax(-1)[torch.arange(40), targets]
+    assert (tiled_logprobs(hidden, targets, weight, elements=2**16) - exact).abs().max() < 1e-4
+
+
+def test_bfloat16_loses_what_rounding_the_logits_loses() -> None:
+    """A logit z is off by at most |z| / 256, and their sum is made in float32: at |z| < 4 no value by more than 1/32
+    (the target's own error and the sum's, each at most 1/64)."""
+    noise = torch.Generator().manual_seed(2)
+    hidden = torch.randn(40, 64, generator=noise).bfloat16()
+    weight = (torch.randn(5000, 64, generator=noise) / 12).bfloat16()
+    targets = torch.randint(5000, (40,), generator=noise)
+    logits = hidden.float() @ weight.float().T
+    assert logits.abs().max() < 4
+    want = logits.log_softmax(-1)[torch.arange(40), targets]
+    found = tiled_logprobs(hidden, targets, weight, elements=2**14)
+    assert found.dtype == torch.float32
+    assert (found - want).abs().max() < 1 / 32
+
+
+def test_the_matrix_is_read_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where oneDNN is not there the product is torch's own; both see slices of the one matrix, and agree."""
+    hidden, weight, targets = torch.randn(5, 8), torch.randn(50, 8), torch.tensor([0, 9, 10, 49, 30])
+    seen: list[int] = []
+    whole = torch.mm
+
+    def counted(one: torch.Tensor, two: torch.Tensor, **out: torch.Tensor) -> torch.Tensor:
+        seen.append(two.untyped_storage().data_ptr())
+        return whole(one, two, **out)
+
+    first = tiled_logprobs(hidden, targets, weight, elements=50)
+    monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: False)
+    monkeypatch.setattr(torch, "mm", counted)
+    second = tiled_logprobs(hidden, targets, weight, elements=50)
+    assert set(seen) == {weight.untyped_storage().data_ptr()}
+    assert torch.allclose(first, second, atol=1e-5)

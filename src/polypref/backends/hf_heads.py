@@ -8,11 +8,12 @@ head are the module's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from polypref.maths.logprobs import chunked_logprobs, tiled_logprobs
 
 LARGE = 200.0
 """Logits at which a soft cap (30 in Gemma 2) cannot be overlooked."""
@@ -28,24 +29,51 @@ def vocabulary(model: Any) -> int:
     return int(model.config.get_text_config().vocab_size)
 
 
-def head(model: Any) -> Callable[[Tensor], Tensor]:
-    """Maps hidden states [n, D] to logits [n, V]."""
-    module, config = model.get_output_embeddings(), model.config.get_text_config()
-    multiply = getattr(model, "logit_scale", None) or getattr(config, "logit_scale", None)
-    divide = getattr(config, "logits_scaling", None)
-    cap = getattr(config, "final_logit_softcapping", None)
+class Head:
+    """Hidden states [n, D] to logits [n, V], or to the log-probabilities of tokens without all the logits at once.
 
-    def logits(hidden: Tensor) -> Tensor:
-        out: Tensor = module(hidden)
-        if multiply is not None:
-            out = out * multiply
-        if divide is not None:
-            out = out / divide
-        if cap is not None:
-            out = torch.tanh(out / cap) * cap
-        return out
+    A plain matrix is multiplied by tiles of the vocabulary. Any other module (one with LoRA on it, say) is called on
+    chunks of rows.
+    """
 
-    return logits
+    def __init__(self, model: Any) -> None:
+        config = model.config.get_text_config()
+        self.module: Any = model.get_output_embeddings()
+        self.vocabulary = vocabulary(model)
+        self._multiply = getattr(model, "logit_scale", None) or getattr(config, "logit_scale", None)
+        self._divide = getattr(config, "logits_scaling", None)
+        self._cap = getattr(config, "final_logit_softcapping", None)
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        return self._finished(self.module(hidden))
+
+    def logprobs(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """The log-probability of each target [n] at its hidden state [n, D]: [n] float32."""
+        if _is_matrix(self.module):
+            return tiled_logprobs(hidden, targets, self.module.weight, self.module.bias, self._finished)
+        return chunked_logprobs(hidden, targets, self, self.vocabulary)
+
+    def _finished(self, logits: Tensor) -> Tensor:
+        if self._multiply is not None:
+            logits = logits * self._multiply
+        if self._divide is not None:
+            logits = logits / self._divide
+        if self._cap is not None:
+            logits = torch.tanh(logits / self._cap) * self._cap
+        return logits
+
+
+def _is_matrix(module: Any) -> bool:
+    """Whether calling the module is nothing but its product: no subclass, no hook, no quantised weight."""
+    if type(module) is not torch.nn.Linear or type(module.weight) is not torch.nn.Parameter:
+        return False
+    hooked = module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module)
+    return not hooked and module.weight.device.type != "meta"
+
+
+def head(model: Any) -> Head:
+    """The model's head as it is now: ask again after an adapter was put on it."""
+    return Head(model)
 
 
 @torch.inference_mode()

@@ -17,28 +17,21 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from polypref.backends.base import Answer, ModelSpec, Pooling, Text
-from polypref.backends.hf_batches import Batches
+from polypref.backends.hf_engine import Engine, Row
 from polypref.backends.hf_files import quiet, source
 from polypref.backends.hf_heads import body, vocabulary
 from polypref.backends.hf_models import LoadedModel, Opening, open_model
+from polypref.backends.hf_prefixes import padded
 from polypref.backends.hf_reward_models import RewardModel, is_causal, open_reward_model
 from polypref.backends.templates import PromptTemplate
 from polypref.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """One sequence: where its result goes, whose it is, its tokens, and the segment of each where there are any."""
+class _Row(Row):
+    """A sequence whose tokens may have segments."""
 
-    place: int
-    id: str
-    ids: list[int]
     segments: list[int] | None = None
-    prefix: int = 0
-    group: int = 0
-
-    def __len__(self) -> int:
-        return len(self.ids)
 
 
 class HFHiddenStates:
@@ -61,7 +54,7 @@ class HFHiddenStates:
         model = self.loaded.model
         self.layers = int(model.config.get_text_config().num_hidden_layers)
         self._causal = is_causal(model)
-        self._batches = Batches.of(spec, self.loaded.device, self.loaded.short_window)
+        self._engine = Engine(self.loaded, spec, share=self._causal)
         self.truncated = 0
         """Texts so far that lost their beginning."""
 
@@ -74,7 +67,10 @@ class HFHiddenStates:
         """
         numbers = [range(self.layers + 1)[layer] for layer in layers]
         rows = sorted(self._rows(texts), key=len, reverse=True)  # so that memory runs out at once or not at all
-        pooled = self._batches.run(rows, lambda batch: self._pooled(batch, numbers, pooling))
+        if self._causal and pooling == "last" and set(numbers) == {self.layers} and rows and rows[0].segments is None:
+            pooled = [state.expand(len(numbers), -1) for state in self._engine.run(rows, _at_last)]
+        else:
+            pooled = self._engine.batches.run(rows, lambda batch: self._pooled(batch, numbers, pooling))
         out: list[Tensor] = [torch.empty(0)] * len(texts)
         for row, states in zip(rows, pooled, strict=True):
             if not states.isfinite().all():
@@ -101,7 +97,7 @@ class HFHiddenStates:
                     f"{text.id}: its tokens are none, or beyond the vocabulary of {size} of {self.name}; "
                     "give the model its own tokenizer"
                 )
-            rows.append(_Row(place, text.id, ids, segments))
+            rows.append(_Row(place, text.id, ids, len(ids) - 1, repr(list(text.messages)), segments=segments))
         if cut and not self.truncated:
             warnings.warn(
                 f"{self.name}: {cut} of {len(texts)} texts are longer than its window of {window} tokens and were read "
@@ -133,8 +129,9 @@ class HFHiddenStates:
         inside = torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
         extra: dict[str, Any] = {"use_cache": False} if self._causal else {"attention_mask": self._put(inside.long())}
         if rows[0].segments is not None:
-            extra["token_type_ids"] = self._put(_padded([row.segments or [] for row in rows]))
-        ids = self._put(_padded([row.ids for row in rows], 0 if self._causal else self.tokenizer.pad_token_id or 0))
+            extra["token_type_ids"] = padded([row.segments or [] for row in rows], 0, self.loaded.device)
+        padding = 0 if self._causal else self.tokenizer.pad_token_id or 0
+        ids = padded([row.ids for row in rows], padding, self.loaded.device)
         between = any(layer != self.layers for layer in layers)
         found = body(self.loaded.model)(input_ids=ids, output_hidden_states=between, **extra)
         states = []
@@ -171,9 +168,7 @@ def _classifies(spec: ModelSpec) -> bool:
     return any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
 
 
-def _padded(rows: Sequence[Sequence[int]], padding: int = 0) -> Tensor:
-    """Integers [n, longest], padded on the right."""
-    out = torch.full((len(rows), max(map(len, rows))), padding, dtype=torch.long)
-    for row, values in zip(out, rows, strict=True):
-        row[: len(values)] = torch.tensor(values)
-    return out
+def _at_last(hidden: Tensor, before: Sequence[int], rows: Sequence[Row]) -> list[Tensor]:
+    """The state [d] of each row's last token, float32."""
+    at = torch.tensor([row.unread - gone for row, gone in zip(rows, before, strict=True)], device=hidden.device)
+    return list(hidden[torch.arange(len(rows), device=hidden.device), at].float().cpu())

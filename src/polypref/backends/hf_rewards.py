@@ -7,7 +7,6 @@ they begin with. Encoders are padded under an attention mask.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,10 +17,10 @@ import torch
 from torch import Tensor
 
 from polypref.backends.base import Judged, ScorerSpec
-from polypref.backends.hf_batches import Batches
+from polypref.backends.hf_engine import Engine, Row
 from polypref.backends.hf_files import quiet
-from polypref.backends.hf_heads import body, vocabulary
-from polypref.backends.hf_prefixes import Prefixes, can_share, padded, worth_sharing
+from polypref.backends.hf_heads import vocabulary
+from polypref.backends.hf_prefixes import padded
 from polypref.backends.hf_reward_models import (
     RewardModel,
     bears_padding,
@@ -30,23 +29,15 @@ from polypref.backends.hf_reward_models import (
     open_reward_model,
 )
 from polypref.backends.judging import RewardModelSettings, settings_of
-from polypref.backends.reward_inputs import Input, RewardInputs, Tokens
+from polypref.backends.reward_inputs import Input, RewardInputs
 from polypref.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """One sequence: where its result goes, whose it is, its prompt, its tokens, and how many of them others share."""
+class _Row(Row):
+    """A sequence whose tokens may have segments."""
 
-    place: int
-    id: str
-    prompt: str
-    tokens: Tokens
-    prefix: int = 0
-    group: int = 0
-
-    def __len__(self) -> int:
-        return len(self.tokens.ids)
+    segments: list[int] | None = None
 
 
 class HFRewardModel:
@@ -80,12 +71,7 @@ class HFRewardModel:
             causal = is_causal(model)
             self._at_the_end = causal and is_read_at_the_end(model, loaded.pad)
             self._masked = not self._at_the_end and bears_padding(model, loaded.pad)
-            self.shares_prompts = (
-                settings.share_prompts
-                and self._at_the_end
-                and loaded.short_window is None  # LongRoPE turns short sequences otherwise
-                and can_share(body(model), vocabulary(loaded.weights.base), loaded.device)
-            )
+            self._engine = Engine(loaded, loaded.spec, share=settings.share_prompts and self._at_the_end)
         if not (self._at_the_end or self._masked):
             warnings.warn(f"{self.name}: padding changes its scores, so it is run one sequence at a time", stacklevel=2)
         self.inputs = RewardInputs(
@@ -96,7 +82,6 @@ class HFRewardModel:
             self.name,
         )
         self._label = _label(settings, model.config, self.name)
-        self._batches = Batches.of(loaded.spec, loaded.device, loaded.short_window)
         read = f"{self.inputs.input}:{self._label[0]}:{self.inputs.max_length}"
         self.fingerprint = f"reward_model:{read}:{loaded.fingerprint}"
 
@@ -107,102 +92,80 @@ class HFRewardModel:
             ModelError: a score is NaN or infinite, a conversation cannot be rendered, or one sequence alone does not
                 fit into memory; the message names the answer's id.
         """
-        alone, shared = self._arranged(self._rows(answers))
-        out = [math.nan] * len(answers)
-        for rows, work in ((alone, self._scores), (shared, self._scores_after_prefixes)):
-            with quiet():  # transformers takes an end-of-turn that is the pad token as well for padding, and says so
-                values = self._batches.run(rows, work)
-            for row, value in zip(rows, values, strict=True):
-                if not math.isfinite(value):
-                    raise ModelError(
-                        f"{row.id}: its score under {self.name} is {value}; the model is damaged or its dtype too "
-                        "small, try float32"
-                    )
-                out[row.place] = value
-        return out
+        rows = self._rows(answers)
+        with quiet():  # transformers takes an end-of-turn that is the pad token as well for padding, and says so
+            values = self._engine.run(rows, self._at_last) if self._at_the_end else self._own(rows)
+        for row, value in zip(rows, values, strict=True):
+            if not math.isfinite(value):
+                raise ModelError(
+                    f"{row.id}: its score under {self.name} is {value}; the model is damaged or its dtype too "
+                    "small, try float32"
+                )
+        return values
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether answers to one prompt share the pass over the tokens that they begin with, where it is worth it."""
+        return self._engine.shares
 
     # --- rows --------------------------------------------------------------------------------------------------------
 
     def _rows(self, answers: Sequence[Judged]) -> list[_Row]:
-        rows = [
-            _Row(place, answer.id, repr(list(answer.messages)), self.inputs.of(answer))
-            for place, answer in enumerate(answers)
-        ]
+        """A decoder's row is read at its last token; answers to one prompt may share what is before, unless cut."""
+        found = [self.inputs.of(answer) for answer in answers]
         size = vocabulary(self.loaded.weights.base)
-        for row in rows:
-            if max(row.tokens.ids) >= size:  # an index error on the host, the end of the process on an accelerator
+        for answer, tokens in zip(answers, found, strict=True):
+            if max(tokens.ids) >= size:  # an index error on the host, the end of the process on an accelerator
                 raise ModelError(
-                    f"{row.id}: token {max(row.tokens.ids)} is beyond the vocabulary of {size} of {self.name}; "
+                    f"{answer.id}: token {max(tokens.ids)} is beyond the vocabulary of {size} of {self.name}; "
                     "give the model its own tokenizer"
                 )
-        if cut := sum(row.tokens.cut > 0 for row in rows):
+        if cut := sum(tokens.cut > 0 for tokens in found):
             if not self.truncated:
                 warnings.warn(
-                    f"{self.name}: {cut} of {len(rows)} answers are longer than {self.inputs.max_length} tokens with "
+                    f"{self.name}: {cut} of {len(found)} answers are longer than {self.inputs.max_length} tokens with "
                     "their prompt and were scored without their beginning; this is said once",
                     stacklevel=3,
                 )
             self.truncated += cut
-        return rows
-
-    def _arranged(self, rows: list[_Row]) -> tuple[list[_Row], list[_Row]]:
-        """Rows to run whole, and rows to run behind what they share; longest first, so that memory runs out at once.
-
-        Answers to one prompt share the tokens that all of them begin with, but for the one that a row is read at.
-        """
-        groups: dict[str, list[_Row]] = {}
-        alone: list[_Row] = []
-        for row in rows:
-            if self.shares_prompts and not row.tokens.cut:
-                groups.setdefault(row.prompt, []).append(row)
-            else:
-                alone.append(row)
-        shared: list[list[_Row]] = []
-        for group in groups.values():
-            common = _in_common([row.tokens.ids for row in group])
-            prefix = min(common, *(self.loaded.last(row.tokens.ids) for row in group))
-            if len(group) > 1 and worth_sharing(prefix, [len(row) for row in group]):
-                group.sort(key=len, reverse=True)
-                shared.append([dataclasses.replace(row, prefix=prefix, group=len(shared)) for row in group])
-            else:
-                alone += group
-        shared.sort(key=lambda group: len(group[0]), reverse=True)
-        return sorted(alone, key=len, reverse=True), [row for group in shared for row in group]
+        return [
+            _Row(
+                place,
+                answer.id,
+                tokens.ids,
+                self.loaded.last(tokens.ids),
+                None if tokens.cut else repr(list(answer.messages)),
+                segments=tokens.segments,
+            )
+            for place, (answer, tokens) in enumerate(zip(answers, found, strict=True))
+        ]
 
     # --- forward passes ----------------------------------------------------------------------------------------------
 
+    def _at_last(self, hidden: Tensor, before: Sequence[int], rows: Sequence[Row]) -> list[float]:
+        """The scores of decoders from hidden states [n, T, D], before which row i has ``before[i]`` tokens."""
+        at = torch.tensor([row.unread - gone for row, gone in zip(rows, before, strict=True)], device=hidden.device)
+        return self._read(self.loaded.model.score(hidden[torch.arange(len(rows), device=hidden.device), at]))
+
+    def _own(self, rows: Sequence[_Row]) -> list[float]:
+        """The scores by the model's own forward pass: under a mask, or one by one."""
+        ordered = sorted(rows, key=len, reverse=True)
+        values = self._engine.batches.run(ordered, self._masked_scores if self._masked else self._one_by_one)
+        found = {row.place: value for row, value in zip(ordered, values, strict=True)}
+        return [found[row.place] for row in rows]
+
+    def _one_by_one(self, rows: Sequence[_Row]) -> list[float]:
+        return [value for row in rows for value in self._masked_scores([row])]
+
     @torch.inference_mode()
-    def _scores(self, rows: Sequence[_Row]) -> list[float]:
-        """The score of each row, run whole."""
-        model, pad = self.loaded.model, self.loaded.pad or 0
-        if not (self._at_the_end or self._masked) and len(rows) > 1:
-            return [value for row in rows for value in self._scores([row])]
-        ids = self._padded([row.tokens.ids for row in rows], pad)
-        if self._at_the_end:
-            hidden = body(model)(input_ids=ids, use_cache=False).last_hidden_state
-            at = torch.tensor([self.loaded.last(row.tokens.ids) for row in rows], device=hidden.device)
-            return self._read(model.score(hidden[torch.arange(len(rows), device=hidden.device), at]))
-        extra = {}
-        if rows[0].tokens.segments is not None:
-            segments = [row.tokens.segments or [] for row in rows]
+    def _masked_scores(self, rows: Sequence[_Row]) -> list[float]:
+        model, extra = self.loaded.model, {}
+        ids = self._padded([row.ids for row in rows], self.loaded.pad or 0)
+        if rows[0].segments is not None:
+            segments = [row.segments or [] for row in rows]
             extra["token_type_ids"] = self._padded(segments, self.loaded.tokenizer.pad_token_type_id)
         mask = self._padded([[1] * len(row) for row in rows], 0)
         return self._read(model(input_ids=ids, attention_mask=mask, **extra).logits)
-
-    @torch.inference_mode()
-    def _scores_after_prefixes(self, rows: Sequence[_Row]) -> list[float]:
-        """The score of each row; the prefixes are run first, each once, and the rests behind their keys and values."""
-        beginnings = [tuple(row.tokens.ids[: row.prefix]) for row in rows]
-        unique = {beginning: k for k, beginning in enumerate(dict.fromkeys(beginnings))}
-        prefixes = Prefixes(body(self.loaded.model), list(unique), self.loaded.device)
-        numbers = iter([unique[beginning] for beginning in beginnings])
-        scores: list[float] = []
-        for part in self._batches.passes(rows):
-            hidden = prefixes.before([next(numbers) for _ in part], [row.tokens.ids[row.prefix :] for row in part])
-            at = [self.loaded.last(row.tokens.ids) - row.prefix for row in part]
-            places = torch.tensor(at, device=hidden.device)
-            scores += self._read(self.loaded.model.score(hidden[torch.arange(len(part), device=hidden.device), places]))
-        return scores
 
     def _padded(self, rows: Sequence[Sequence[int]], padding: int) -> Tensor:
         return padded(rows, padding, self.loaded.device)
@@ -215,12 +178,6 @@ class HFRewardModel:
             others = [k for k in range(values.shape[1]) if k != label]
             return [float(v) for v in values[:, label] - values[:, others].logsumexp(-1)]
         return [float(v) for v in values[:, label]]
-
-
-def _in_common(sequences: Sequence[list[int]]) -> int:
-    """How many first tokens are the same in all: those that the first and the last of them in order share."""
-    first, last = min(sequences), max(sequences)
-    return next((k for k, (one, two) in enumerate(zip(first, last, strict=False)) if one != two), len(first))
 
 
 def _input(settings: RewardModelSettings, loaded: RewardModel, causal: bool) -> Input:

@@ -65,7 +65,7 @@ class ModelSpec(Options):
     """Which model, and how it is opened. A bare string is its ``path``."""
 
     BESIDE = frozenset(
-        {"path", "name", "adapter", "revision", "device", "attention", "batch_tokens"}
+        {"path", "name", "adapter", "revision", "device", "attention", "batch_tokens", "compile"}
         | {"url", "api_key_env", "concurrency", "timeout", "attempts", "price"}
     )
 
@@ -84,6 +84,7 @@ class ModelSpec(Options):
     batch_tokens: int | None = Field(
         None, gt=0, description="tokens of one forward pass, padding included; 16384, to score on a CPU 1024"
     )
+    compile: bool = Field(False, description="compile the layers for scoring (torch.compile) where a compiler is")
     trust_remote_code: bool = Field(False, description="run the code that comes with a model")
     chat_template_kwargs: dict[str, Any] = Field(
         default_factory=dict, description="arguments of the chat template, e.g. {enable_thinking: false}"

@@ -71,10 +71,11 @@ def implicit(examples: Iterable[Example], options: ImplicitOptions, context: Con
     reference = context.open("logprobs", options.reference)
     done = 0
     for chunk in batches(examples, options.chunk):
-        answers = [answer for example in chunk for answer in _answers(example, options)]
-        by_policy: list[Logprob] = policy.logprobs([a for _, a in answers])
-        by_reference: list[Logprob] = reference.logprobs([a for _, a in answers])
-        scored = {key: (p, r) for (key, _), p, r in zip(answers, by_policy, by_reference, strict=True)}
+        found = [answer for example in chunk for answer in _answers(example, options)]
+        answers = [answer for _, answer in found]
+        by_policy: list[Logprob] = policy.logprobs(answers)
+        by_reference: list[Logprob] = reference.logprobs(answers)  # right after: it may use the policy's tokens
+        scored = {key: (p, r) for (key, _), p, r in zip(found, by_policy, by_reference, strict=True)}
         for example in chunk:
             yield _with_scores(example, scored, options)
         done += len(chunk)
