@@ -146,7 +146,9 @@ def test_a_comparison_that_one_judge_judged_twice_is_said_where_it_counts_twice(
     app = typer.Typer()
     cli_judgments.add(app)
     done = CliRunner().invoke(app, ["winrate", "--judgments", str(tmp_path / "twice.jsonl"), "--json"])
-    assert "2 of 6 judgments are of a comparison that the same judge has judged before (first: 'a' in en)" in done.stderr
+    assert (
+        "2 of 6 judgments are of a comparison that the same judge has judged before (first: 'a' in en)" in done.stderr
+    )
     assert json.loads(done.stdout)["n"] == 6
     write_judgments(tmp_path / "once.jsonl", rows[:2])
     done = CliRunner().invoke(app, ["winrate", "--judgments", str(tmp_path / "once.jsonl"), "--json"])

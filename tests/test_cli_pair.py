@@ -1,11 +1,19 @@
-"""``polypref pair imbalance``: what is counted and told, and that examples flow from file to file."""
+"""``polypref pair``: what is counted and told, and that examples flow from file to file."""
 
 import io
 import json
+import os
+import threading
+import weakref
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from polypref import cli
+from polypref import cli, registry
+from polypref.records import dumps, parse_example, to_json
+from polypref.stages.pair import BestWorstOptions, fit_best_worst, pair_statistics
+from polypref.stages.pair import best_worst as stage
 from polypref.store import jsonl
 
 
@@ -130,3 +138,124 @@ def test_the_language_check_knows_the_languages_of_all_examples(imbalance, tmp_p
         ("language", "fr", "fr"),
         ("language", "en", "fr"),
     ]
+
+
+# polypref pair best-worst
+
+
+@pytest.fixture
+def best_worst(capsys, monkeypatch, tmp_path):
+    """``best_worst(text, …)`` → (exit status, stdout, stderr) for lines that are scored by ``s``."""
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+
+    def call(text, *arguments, output=tmp_path / "out.jsonl", source=tmp_path / "in.jsonl"):
+        if source == "-":
+            monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        elif text is not None:
+            source.write_text(text)
+        command = ["pair", "best-worst", "--score", "s", "--input", source, "--output", output, *arguments]
+        with pytest.raises(SystemExit) as end:
+            cli.main(list(map(str, command)))
+        told = capsys.readouterr()
+        return end.value.code, told.out, told.err
+
+    return call
+
+
+CONTROLLED = ("--length-control", "auto", "--language-check", "off", "--json")
+answer = st.tuples(st.sampled_from(["en", "es"]), st.integers(0, 4), st.text("ab", max_size=5))
+
+
+def scored(answers) -> dict:
+    candidates = [
+        {"id": str(k), "lang": lang, "text": text, "scores": {"s": score}}
+        for k, (lang, score, text) in enumerate(answers)
+    ]
+    return {"prompts": {"en": "?", "es": "?"}, "candidates": candidates}
+
+
+@given(st.lists(st.lists(answer, max_size=5), min_size=1, max_size=8))
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_reading_a_file_twice_pairs_as_all_examples_at_once(best_worst, tmp_path, drawn):
+    """α is fitted in a first look at the file, pairs are made in a second one: the stage does both on a list."""
+    lines = [json.dumps({"id": str(number), **scored(answers)}) + "\n" for number, answers in enumerate(drawn)]
+    options = BestWorstOptions(score="s", length_control="auto", language_check=False)
+    whole = [parse_example(json.loads(line)) for line in lines]
+    context, _ = registry.context()
+    alphas = fit_best_worst(whole, options, context)
+    paired = list(stage(whole, options, context, alphas))
+    status, out, err = best_worst("".join(lines), *CONTROLLED)
+    assert (status, err, json.loads(out)) == (0, "", pair_statistics(paired, options, alphas))
+    written = (tmp_path / "out.jsonl").read_text()
+    assert written == "".join(dumps(to_json(example)) + "\n" for example in paired)
+
+
+def test_stdin_and_a_pipe_are_read_as_a_file_is(best_worst, tmp_path):
+    text = "".join(
+        json.dumps({"id": str(k), **scored([("es", k % 3, "a" * k), ("es", 1, "b"), ("es", 0, "")])}) + "\n\n"
+        for k in range(9)
+    )
+    status, figures, err = best_worst(text, *CONTROLLED)
+    expected = (tmp_path / "out.jsonl").read_text()
+    assert (status, err) == (0, "polypref: in.jsonl: 8 blank lines skipped\n")  # once, though it is read twice
+    assert json.loads(figures)["es"]["alpha"]
+    status, out, err = best_worst(text, *CONTROLLED, source="-", output="-")
+    assert (status, out, err) == (0, expected, "polypref: stdin: 8 blank lines skipped\n" + figures)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(text,))
+    writer.start()
+    assert best_worst(None, *CONTROLLED, source=pipe)[:2] == (0, figures)
+    writer.join()
+    assert (tmp_path / "out.jsonl").read_text() == expected
+
+
+@pytest.mark.parametrize("arguments", [(), ("--length-control", "auto"), ("--language-check", "off"), CONTROLLED[:4]])
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        ("{", "in.jsonl:700: not JSON"),
+        ('{"id": "1", "prompts": {"en": "?"}}', "in.jsonl:700: id '1' stands already at in.jsonl:2"),
+        (
+            '{"id": "x", "prompts": {"en": "?"}, "candidates": [{"id": "a", "lang": "en", "text": "b"}]}',
+            "candidate 'a' of example 'x' has no score 's'",
+        ),
+    ],
+)
+def test_a_bad_last_line_leaves_what_stood_there(best_worst, tmp_path, arguments, last, message):
+    (tmp_path / "out.jsonl").write_text("what stood here\n")
+    lines = [json.dumps({"id": str(k), **scored([("es", 1, "a"), ("es", 0, "b")])}) for k in range(699)]
+    status, out, err = best_worst("\n".join([*lines, last]), *arguments)
+    assert (status, out, message in err) == (2, "", True)
+    assert (tmp_path / "out.jsonl").read_text() == "what stood here\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+class Text(str):
+    """One that can be watched."""
+
+
+@pytest.mark.parametrize("check", ["on", "off"])
+def test_few_texts_are_in_memory_while_alpha_is_fitted(best_worst, monkeypatch, check):
+    """Of 3000 examples never more than two chunks of 512 are alive, in any look at the file."""
+    parse = jsonl.parse_example
+    alive = most = 0
+
+    def gone():
+        nonlocal alive
+        alive -= 1
+
+    def parsed(value):
+        nonlocal alive, most
+        text = Text(value["candidates"][0]["text"])
+        weakref.finalize(text, gone)
+        alive, most = alive + 1, max(most, alive + 1)
+        value["candidates"][0]["text"] = text
+        found = parse(value)
+        assert found.candidates[0].text is text
+        return found
+
+    monkeypatch.setattr(jsonl, "parse_example", parsed)
+    text = "".join(json.dumps({"id": str(k), **scored([("es", 1, "a"), ("es", 0, "b")])}) + "\n" for k in range(3000))
+    assert best_worst(text, "--length-control", "auto", "--language-check", check)[0] == 0
+    assert (alive <= 1, most <= 1025) == (True, True)

@@ -21,8 +21,9 @@ from polypref.stages import win_rates
 from polypref.stages.evaluate import Evaluation
 from polypref.stages.score import ScorerOptions
 from polypref.store.atomic import digest
+from polypref.store.results import keep, kept
 from polypref.store.shards import Track
-from polypref.workshop import Model, NamedScorer, Workshop, keep, kept
+from polypref.workshop import Model, NamedScorer, Workshop
 
 FOLDER = "best-of-n"
 QUALITY = "quality"

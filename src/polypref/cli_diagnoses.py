@@ -136,7 +136,7 @@ def read_results(path: Path) -> dict[str, Any]:
         found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{file} does not exist; name the folder of a finished run, or its results.json") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} is no JSON that can be read ({error}); name a run's results.json") from None
     if not isinstance(found, dict) or not isinstance(found.get("results"), dict):
         raise InputError(f"{file} has no results; name a run's results.json")

@@ -52,7 +52,7 @@ def _file(source: Path, name: str) -> Path:
 def _results(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{path} is not JSON; name a results.json") from None
     if not isinstance(found, dict) or not isinstance(found.get("results"), dict):
         raise InputError(f"{path} holds no results; name the results.json of a run or a comparison")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from polypref.cli_stages import AsJson, Input, Output, Pivot, answer, options_of, stream, switch, through
+from polypref.cli_stages import AsJson, Input, Output, Pivot, Read, answer, options_of, stream, switch
 from polypref.errors import RecipeError, did_you_mean
 
 
@@ -48,15 +48,17 @@ def best_worst(
     options = options_of(stage.BestWorstOptions, **values)
     told: dict[str, Any] = {}
 
-    def work(examples: Any, context: Any) -> Iterator[Any]:
+    def work(read: Read, context: Any) -> Iterator[Any]:
         auto = options.length_control == "auto"
-        alphas = stage.fit_best_worst(examples, options, context) if auto else None
-        paired = list(stage.best_worst(examples, options, context, alphas=alphas))
-        told.update(stage.pair_statistics(paired, options, alphas))
-        return iter(paired)
+        alphas = stage.fit_best_worst(read(), options, context) if auto else None
+        figures = stage.PairStatistics(options, alphas)
+        for example in stage.best_worst(read(), options, context, alphas=alphas):
+            figures.add([example])
+            yield example
+        told.update(figures.by_language())
 
     with _uncollected():
-        through(input_, output, work, pivot)
+        stream(input_, output, work, pivot, options.language_check)
     answer(told, as_json, output)
 
 
@@ -92,13 +94,14 @@ def imbalance(
     if options.translation_prompts or options.detect_translation_prompts:
         told["about_translation"] = Counter(list=0, detector=0)
 
-    def work(examples: Any, context: Any) -> Iterator[Any]:
+    def work(read: Read, context: Any) -> Iterator[Any]:
         ids: set[str] = set()
-        for example in stage.imbalance(examples, options, context, told.get("about_translation")):
+        for example in stage.imbalance(read(), options, context, told.get("about_translation")):
             told["pairs"] += len(example.pairs)
             for drop in example.dropped:
                 reasons[drop.reason] += drop.stage == STAGE
-            ids.add(example.id)
+            if translation_prompts:
+                ids.add(example.id)
             yield example
         told["dropped"] = sum(reasons.values())
         if not told["pairs"]:
@@ -108,8 +111,7 @@ def imbalance(
             stage.check_listed(options.translation_prompts, ids, translation_prompts.name, context.warn)
 
     with _uncollected():
-        # The language check must know the languages of all examples before the first.
-        (through if options.language_check else stream)(input_, output, work, options.pivot)
+        stream(input_, output, work, options.pivot, options.language_check)
     answer(told, as_json, output)
 
 

@@ -108,11 +108,13 @@ def tree_of(path: Path, option: str, holds: str, keys: str) -> dict[str, Any]:
     """
     import yaml
 
+    from polypref.recipe_file import load_yaml
+
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RecipeError(f"{option}: {path} does not exist; check the path") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise RecipeError(f"{option}: {path} cannot be read ({reason}); write {keys}") from None
     if not isinstance(tree, dict):

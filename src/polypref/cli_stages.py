@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,14 +18,18 @@ from typer.core import TyperGroup
 from polypref.cli_terminal import Terminal
 from polypref.errors import RecipeError, did_you_mean
 
-Input = Annotated[str, typer.Option("--input", help="a wire-format file, .jsonl or .parquet; - is stdin")]
-Output = Annotated[str, typer.Option("--output", help="where to write it; replaced at once, only on success")]
+Input = Annotated[str, typer.Option("--input", help="a wire-format file, .jsonl or .parquet, or its URL; - is stdin")]
+Output = Annotated[str, typer.Option("--output", help="where to write it, or a URL; replaced at once, only on success")]
 AsJson = Annotated[bool, typer.Option("--json", help="print the machine's answer on stdout")]
 Pivot = Annotated[str, typer.Option(help="the language that preferences exist in")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")]
 
 Work = Callable[[Any, Any], Iterator[Any]]
 """``work(examples, context)`` gives examples."""
+Read = Callable[[], Iterator[Any]]
+"""Gives the examples of the input from its first on, as often as it is asked."""
+Rereading = Callable[[Read, Any], Iterator[Any]]
+"""``work(read, context)`` gives examples."""
 
 score = typer.Typer(help="Score candidates.", no_args_is_help=True, rich_markup_mode=None)
 pair = typer.Typer(help="Make preference pairs of scored candidates.", no_args_is_help=True, rich_markup_mode=None)
@@ -102,28 +109,69 @@ def _of_shape(source: str, shape: str, pivot: str) -> list[Any]:
         return read_prompts(options, context)[0]
 
 
-def stream(source: str, target: str, work: Work, pivot: str = "en") -> None:
-    """The same for work that takes examples as they come and asks for no languages: few are in memory at a time.
+def stream(source: str, target: str, work: Rereading, pivot: str = "en", needs_languages: bool = False) -> None:
+    """The same with few examples in memory at a time; the target takes its name when the last one is written.
 
-    What it counts it gathers on the way. The output takes its name when the last example is written.
+    What asks for more than one look at the examples reads the input again: the language check must know the languages
+    of all of them before the first, and length control fits α over them.
     """
     from polypref.store.jsonl import read_examples, write_examples
 
+    with _written(target) as place, Terminal() as terminal, _rereadable(source) as given:
+        warn = iter([terminal.warn])  # what the lines are warned of is told once
+
+        def read() -> Iterator[Any]:
+            return read_examples(given, next(warn, None))
+
+        languages: dict[str, None] = {}
+        if needs_languages:
+            languages = dict.fromkeys(tag for e in read() for tag in (*e.prompts, *(c.lang for c in e.candidates)))
+        with _context(terminal, pivot, tuple(languages)) as context:
+            write_examples(place, work(read, context))
+
+
+@contextlib.contextmanager
+def _rereadable(source: str) -> Iterator[str]:
+    """A file that may be read several times: the source, or what a pipe gives, kept in a temporary file of its name."""
+    from polypref.store.atomic import replacing
+
+    path = Path(source)
+    # What is not there or may not be read is told when it is read.
+    if source != "-" and (path.is_file() or path.is_dir() or not os.access(path, os.R_OK)):
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / ("stdin" if source == "-" else path.name)
+        pipe = contextlib.nullcontext(sys.stdin.buffer) if source == "-" else path.open("rb")
+        with pipe as given, replacing(kept) as unfinished, unfinished.open("wb") as file:
+            shutil.copyfileobj(given, file)
+        yield str(kept)
+
+
+@contextlib.contextmanager
+def _written(target: str) -> Iterator[str]:
+    """Where to write: the target, or for stdout a temporary file that is given out when the block has ended well, since
+    within the terminal stdout is not the command's own."""
     _check_target(target)
-    with Terminal() as terminal, _context(terminal, pivot) as context:
-        done = work(read_examples(source, terminal.warn), context)
-        if target != "-":
-            write_examples(target, done)
-            return
-        done = iter(list(done))
-    # Within the terminal stdout is not the command's own.
-    write_examples(target, done)
+    if target != "-":
+        yield target
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Path(folder) / "stdout.jsonl"
+        yield str(kept)
+        with kept.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.flush()
 
 
 def _check_target(target: str) -> None:
+    from polypref.store import places
     from polypref.store.atomic import check_target
+    from polypref.store.urls import is_url
 
-    if target != "-":
+    if is_url(target):
+        places.opened(target)
+    elif target != "-":
         check_target(Path(target))
 
 

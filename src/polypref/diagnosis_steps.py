@@ -25,8 +25,9 @@ from polypref.stages.judge_matches import JudgeOptions, judge_matches
 from polypref.stages.overlap import find_overlap
 from polypref.store.atomic import digest
 from polypref.store.journal import Journal
+from polypref.store.results import keep, kept
 from polypref.store.shards import Track
-from polypref.workshop import Model, NamedScorer, Workshop, keep, kept
+from polypref.workshop import Model, NamedScorer, Workshop
 
 FOLDER = "diagnosis"
 

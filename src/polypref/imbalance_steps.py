@@ -19,8 +19,9 @@ from polypref.stages.dominance import Dominance, dominance, sentence
 from polypref.stages.imbalance_statistics import imbalance_statistics
 from polypref.stages.score import ScorerOptions
 from polypref.store.atomic import digest
+from polypref.store.results import keep, kept
 from polypref.store.shards import Track
-from polypref.workshop import Model, Round, Workshop, keep, kept
+from polypref.workshop import Model, Round, Workshop
 
 PROBE = "probe"
 JUDGED = "quality"

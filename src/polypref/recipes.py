@@ -20,7 +20,7 @@ def find(name: str) -> Path:
         RecipeError: neither.
     """
     path = Path(name)
-    if path.exists():
+    if path.is_file():
         return path
     ours = folder() / f"{path.stem}.yaml"
     if path.suffix in ("", ".yaml") and len(path.parts) == 1 and ours.exists():

@@ -28,8 +28,9 @@ from polypref.stages.reward_benchmarks import coverage, flat_rewardbench, sectio
 from polypref.store import checkpoint
 from polypref.store.atomic import digest, write_text
 from polypref.store.journal import Journal
+from polypref.store.results import keep, kept
 from polypref.store.shards import Track
-from polypref.workshop import NamedScorer, Workshop, keep, kept
+from polypref.workshop import NamedScorer, Workshop
 
 SAMPLE = "judge/training-sample"
 

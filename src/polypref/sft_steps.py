@@ -21,8 +21,9 @@ from polypref.stages.translate_preferences import TranslatePreferencesOptions
 from polypref.stages.translation_figures import translation_figures
 from polypref.store import checkpoint
 from polypref.store.atomic import digest
+from polypref.store.results import keep, kept
 from polypref.store.shards import Track
-from polypref.workshop import Model, NamedScorer, Workshop, keep, kept
+from polypref.workshop import Model, NamedScorer, Workshop
 
 TRAINING, VALIDATION, SOURCE = "sft/training", "sft/validation", "sft/source"
 CHECKED, TRANSLATED, BACK, CHECKPOINT = "sft/data", "sft/translated", "sft/back-translated", "sft/checkpoint"

@@ -1,6 +1,5 @@
 """The files in recipes/accelerate, read as ``accelerate launch`` reads them."""
 
-
 import pytest
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polypref.errors import InternalError
-from polypref.maths.pairing import best_and_worst, fit_alpha
+from polypref.maths.pairing import Gathered, best_and_worst, fit_alpha
 
 Prompts = list[list[tuple[float, int, str]]]
 """For each prompt its candidates as (score, length, text)."""
@@ -220,3 +220,16 @@ def test_each_prompts_gap_never_grows_with_alpha(prompts: Prompts, alphas: Seque
             best, worst = best_and_worst(scores, lengths, alpha)
             gaps.append(lengths[best] - lengths[worst])
         assert gaps == sorted(gaps, reverse=True)
+
+
+@given(prompts_of(same_texts.map(lambda one: one[:2])) | st.lists(st.lists(same_texts, max_size=6), max_size=6))
+def test_prompts_gathered_one_by_one_give_the_same_alpha(prompts: Prompts) -> None:
+    gathered = Gathered()
+    for scores, lengths, texts in zip(*columns(prompts), strict=True):
+        gathered.add(scores, lengths, [texts.index(text) for text in texts])
+    assert gathered.fit_alpha() == fitted(prompts)
+
+
+def test_a_gathered_prompt_needs_as_many_of_each() -> None:
+    with pytest.raises(InternalError, match="2 scores, 1 lengths and 2 texts"):
+        Gathered().add([1.0, 2.0], [1], [0, 1])

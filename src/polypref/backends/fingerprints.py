@@ -45,7 +45,7 @@ def resolved(spec: ModelSpec) -> ModelSpec:
         return spec
     try:
         found = json.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         found = None
     base = found.get("base_model_name_or_path") if isinstance(found, dict) else None
     if not isinstance(base, str) or not base:
@@ -109,7 +109,7 @@ def _folder(folder: Path) -> str:
 def _file(path: Path) -> str:
     """The hash of a file, remembered by its path, size and time of change."""
     stat = path.stat()
-    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
+    key = f"{path.resolve()}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}|{stat.st_ino}"
     if not _known:
         _known.update(_remembered())
     if key not in _known:
@@ -128,7 +128,7 @@ def _cache() -> Path:
 def _remembered() -> dict[str, str]:
     try:
         found: Any = json.loads(_cache().read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}  # a cache that cannot be read is only slower
     return {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
 

@@ -84,7 +84,7 @@ def _rows(raw: bytes, name: str, judges: Sequence[str]) -> Iterator[tuple[Seen, 
             continue
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise InputError(f"{name}:{number}: not JSON; write one judgment a line") from None
         if not isinstance(row, dict):
             raise InputError(f"{name}:{number}: the row is no object; write one judgment a line")

@@ -7,7 +7,7 @@ every answer, and ties with another that failed.
 from __future__ import annotations
 
 import numpy as np
-from scipy import special
+import scipy
 
 from polypref.errors import InputError
 from polypref.maths.best_of_n import Array, Numbers, pick_chances, weighted
@@ -70,4 +70,4 @@ def t_test(difference: Estimate) -> float | None:
     differences the paired t-test. None without a standard error, or where it is 0, which leaves nothing to test by."""
     if not difference.stderr:
         return None
-    return float(2 * special.stdtr(difference.n - 1, -abs(difference.value / difference.stderr)))
+    return float(2 * scipy.special.stdtr(difference.n - 1, -abs(difference.value / difference.stderr)))

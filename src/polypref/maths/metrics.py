@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from scipy import special
+import scipy
 
 from polypref.errors import InputError
 from polypref.maths.stats import Array, Estimate, clustered_mean, mean_stderr
@@ -166,8 +166,8 @@ def _controlled(preference: Array, columns: Mapping[str, Array], held: Mapping[s
         level_offset -= held["length"] * columns["length"]
     else:
         level[:, fitted.index("length")] = 0.0
-    shares = special.expit(level @ theta + level_offset)
-    fit = special.expit(design @ theta + offset)
+    shares = scipy.special.expit(level @ theta + level_offset)
+    fit = scipy.special.expit(design @ theta + offset)
     hessian = (design * (fit * (1 - fit))[:, None]).T @ design + np.diag(_penalty(design, RIDGE))
     gradient = level.T @ (shares * (1 - shares)) / n
     influence = (design * (preference - fit)[:, None]) @ np.linalg.solve(hessian, gradient) * n + shares
@@ -201,15 +201,15 @@ def _fit_logistic(design: Array, offset: Array, target: Array, ridge: float, ste
     def loss(theta: Array) -> float:
         eta = design @ theta + offset
         return float(
-            -(target * special.log_expit(eta) + (1 - target) * special.log_expit(-eta)).sum()
+            -(target * scipy.special.log_expit(eta) + (1 - target) * scipy.special.log_expit(-eta)).sum()
             + 0.5 * (penalty * theta * theta).sum()
         )
 
     theta = np.zeros(design.shape[1])
-    theta[-1] = special.logit(np.clip(target.mean(), 1e-6, 1 - 1e-6)) - offset.mean()
+    theta[-1] = scipy.special.logit(np.clip(target.mean(), 1e-6, 1 - 1e-6)) - offset.mean()
     current = loss(theta)
     for _ in range(steps):
-        share = special.expit(design @ theta + offset)
+        share = scipy.special.expit(design @ theta + offset)
         gradient = design.T @ (share - target) + penalty * theta
         weight = np.maximum(share * (1 - share), 1e-12)  # a saturated start would leave no curvature to step on
         step = np.linalg.solve((design * weight[:, None]).T @ design + np.diag(penalty), gradient)

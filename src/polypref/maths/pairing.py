@@ -10,8 +10,10 @@ envelope of the K lines s_j − α·ℓ_j, its worst along the lower one, and no
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TypeAlias
 
 import numpy as np
@@ -69,7 +71,50 @@ def fit_alpha(
     Raises:
         InternalError: the three do not have the same shape.
     """
-    table = _Table.of(scores, lengths, texts)
+    counts = [len(row) for row in scores]
+    if [len(row) for row in lengths] != counts or (texts is not None and [len(row) for row in texts] != counts):
+        raise InternalError("fit_alpha was given scores, lengths and texts of different shapes")
+    numbered = None
+    if texts is not None:
+        numbered = np.fromiter(chain.from_iterable(map(_numbers, texts)), np.int64)
+    flat_scores = np.fromiter(chain.from_iterable(scores), np.float64)
+    flat_lengths = np.fromiter(chain.from_iterable(lengths), np.int64)
+    return _fit(_Table.of(np.array(counts, dtype=np.int64), flat_scores, flat_lengths, numbered))
+
+
+class Gathered:
+    """What ``fit_alpha`` needs of many prompts, gathered one at a time and kept as bare numbers, 24 bytes a candidate:
+    texts need not be in memory."""
+
+    def __init__(self) -> None:
+        self._counts, self._scores, self._lengths, self._texts = array("q"), array("d"), array("q"), array("q")
+
+    def add(self, scores: Sequence[float], lengths: Sequence[int], texts: Sequence[int]) -> None:
+        """One prompt's candidates; ``texts`` are numbers that are equal where the texts are.
+
+        Raises:
+            InternalError: the three have different lengths.
+        """
+        if not len(scores) == len(lengths) == len(texts):
+            raise InternalError(f"a prompt has {len(scores)} scores, {len(lengths)} lengths and {len(texts)} texts")
+        self._counts.append(len(scores))
+        self._scores.extend(scores)
+        self._lengths.extend(lengths)
+        self._texts.extend(texts)
+
+    def fit_alpha(self) -> float:
+        """``fit_alpha`` of all prompts so far."""
+        counts, lengths, texts = (np.array(one, dtype=np.int64) for one in (self._counts, self._lengths, self._texts))
+        return _fit(_Table.of(counts, np.array(self._scores, dtype=np.float64), lengths, texts))
+
+
+def _numbers(texts: Sequence[Hashable]) -> list[int]:
+    """A number for each text of a prompt, equal where the texts are."""
+    found: dict[Hashable, int] = {}
+    return [found.setdefault(text, len(found)) for text in texts]
+
+
+def _fit(table: _Table) -> float:
     if not table.scores.size:
         return 0.0
     uncontrolled = table.outcome(0.0)
@@ -106,29 +151,19 @@ class _Table:
     always_tied: int
 
     @classmethod
-    def of(
-        cls,
-        scores: Sequence[Sequence[float]],
-        lengths: Sequence[Sequence[int]],
-        texts: Sequence[Sequence[Hashable]] | None,
-    ) -> _Table:
-        shape = [len(row) for row in scores]
-        if [len(row) for row in lengths] != shape or (texts is not None and [len(row) for row in texts] != shape):
-            raise InternalError("fit_alpha was given scores, lengths and texts of different shapes")
-        rows = [i for i, k in enumerate(shape) if k >= 2]
-        width = max((shape[i] for i in rows), default=0)
-        real = np.zeros((len(rows), width), dtype=np.bool_)
-        table_scores, table_lengths = np.zeros((2, len(rows), width))
+    def of(cls, counts: Integers, scores: Floats, lengths: Integers, texts: Integers | None) -> _Table:
+        """Of all prompts' candidates one behind the other, ``counts`` [prompts] of them each."""
+        several = counts >= 2
+        kept = np.repeat(several, counts)
+        counts = counts[several]
+        width = int(counts.max(initial=0))
+        real = np.arange(width) < counts[:, None]
+        table_scores, table_lengths = np.zeros((2, len(counts), width))
+        table_scores[real], table_lengths[real] = scores[kept], lengths[kept]
         # Without texts every candidate is a text of its own.
-        table_texts = np.tile(np.arange(width, dtype=np.int64), (len(rows), 1))
-        for row, i in enumerate(rows):
-            k = shape[i]
-            real[row, :k] = True
-            table_scores[row, :k] = scores[i]
-            table_lengths[row, :k] = lengths[i]
-            if texts is not None:
-                numbers: dict[Hashable, int] = {}
-                table_texts[row, :k] = [numbers.setdefault(text, len(numbers)) for text in texts[i]]
+        table_texts = np.tile(np.arange(width, dtype=np.int64), (len(counts), 1))
+        if texts is not None:
+            table_texts[real] = texts[kept]
         first_score, first_length = table_scores[:, :1], table_lengths[:, :1]
         same = ((table_scores == first_score) & (table_lengths == first_length)) | ~real
         return cls(table_scores, table_lengths, table_texts, real, int(same.all(axis=1).sum()))

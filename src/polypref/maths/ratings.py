@@ -9,9 +9,8 @@ import math
 from typing import TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
-from scipy.sparse import csgraph
 
 from polypref.errors import InputError
 from polypref.maths.stats import Array
@@ -56,7 +55,7 @@ def cluster_wins(
 
 def components(wins: Array) -> list[list[int]]:
     """The groups of models that comparisons connect, of [M, M] wins; ratings need one group."""
-    count, group = csgraph.connected_components(wins + wins.T > 0, directed=False)
+    count, group = scipy.sparse.csgraph.connected_components(wins + wins.T > 0, directed=False)
     return [np.flatnonzero(group == g).tolist() for g in range(count)]
 
 
@@ -89,12 +88,12 @@ def bradley_terry(wins: Array, steps: int = 100) -> Array:
 
     def loss(theta: Array, rows: NDArray[np.intp]) -> Array:
         gaps = theta[:, :, None] - theta[:, None, :]
-        likelihood = -(won[rows] * special.log_expit(gaps)).sum(axis=(1, 2))
+        likelihood = -(won[rows] * scipy.special.log_expit(gaps)).sum(axis=(1, 2))
         return np.asarray(likelihood + 0.5 * ridge[rows] * (theta * theta).sum(axis=1))
 
     for _ in range(steps):
         at = theta[open_]
-        share = special.expit(at[:, :, None] - at[:, None, :])
+        share = scipy.special.expit(at[:, :, None] - at[:, None, :])
         gradient = (games[open_] * share - won[open_]).sum(axis=2) + ridge[open_, None] * at
         curvature = games[open_] * share * (1 - share)
         hessian = -curvature
@@ -163,7 +162,7 @@ def _played(
         block = order[start : start + 1000]
         for i, j, gain, most in zip(a[block] + lanes, b[block] + lanes, won[block], stake[block], strict=True):
             x, y = rating[i], rating[j]
-            change = gain - most * special.expit((x - y) / SCALE)
+            change = gain - most * scipy.special.expit((x - y) / SCALE)
             rating[i] = x + change
             rating[j] = y - change
     return rating.reshape(-1, models)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special
 
 from polypref.errors import InputError
 
@@ -40,7 +40,7 @@ class Estimate:
 
 def t_quantile(probability: float, degrees: int) -> float:
     """The quantile of Student's t distribution."""
-    return float(special.stdtrit(degrees, probability))
+    return float(scipy.special.stdtrit(degrees, probability))
 
 
 def _finite(values: Sequence[float] | Array, what: str = "values") -> Array:
@@ -78,7 +78,7 @@ def rate(successes: float, n: int) -> Estimate:
 def wilson_interval(successes: float, n: int, level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a share (1927), which stays inside [0, 1] and does not vanish at 0 or n."""
     share = rate(successes, n).value
-    z = float(special.ndtri(0.5 + level / 2))
+    z = float(scipy.special.ndtri(0.5 + level / 2))
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     low = 0.0 if successes == 0 else max(0.0, centre - half)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-from scipy import special
+import scipy
 
 from polypref.errors import InputError
 from polypref.maths.stats import Array, Estimate, mean_stderr
@@ -132,7 +132,7 @@ def fisher_interval(r: float, n: int, method: Method, level: float = 0.95) -> tu
     if abs(r) == 1:
         return r, r
     spread = math.sqrt((1 + r * r / 2 if method == "spearman" else 1.0) / (n - 3))
-    half = float(special.ndtri(0.5 + level / 2)) * spread
+    half = float(scipy.special.ndtri(0.5 + level / 2)) * spread
     return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scipy import special
+import scipy
 
 from polypref.errors import InputError
 from polypref.maths import stats
@@ -82,5 +82,5 @@ def _compared(before: Evaluation, after: Evaluation, cells: Sequence[tuple[str, 
         return {**told, "stderr": found.stderr, "low": None, "high": None, "t": None, "p": None, "n": found.n}
     low, high = found.interval() or (None, None)
     t = found.value / found.stderr
-    p = 2 * float(special.stdtr(found.n - 1, -abs(t)))
+    p = 2 * float(scipy.special.stdtr(found.n - 1, -abs(t)))
     return {**told, "stderr": found.stderr, "low": low, "high": high, "t": t, "p": p, "n": found.n}

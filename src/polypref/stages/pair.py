@@ -10,6 +10,7 @@ same controlled score), ``duplicate`` (chosen and rejected are the same text), `
 from __future__ import annotations
 
 import dataclasses
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from pydantic import Field, field_validator
 
 from polypref.backends.base import Context, batches
 from polypref.errors import InputError, InternalError
-from polypref.maths.pairing import best_and_worst, fit_alpha
+from polypref.maths.pairing import Gathered, best_and_worst
 from polypref.maths.stats import mean_stderr
 from polypref.records import Candidate, Drop, Example, Pair
 from polypref.stages.pair_filters import STAGE, Contest, FilterOptions, Filters, candidate_languages, competes
@@ -78,19 +79,23 @@ def length(candidate: Candidate, example: Example, unit: str) -> int:
 def fit_best_worst(examples: Iterable[Example], options: BestWorstOptions, context: Context) -> dict[str, float]:
     """α by language: fitted over the candidates that the filters leave, or the given one, or 0 without control.
 
+    Examples are taken as they come; of each candidate three numbers are kept.
+
     Raises:
         InputError: a candidate that did not fail lacks the score, or its tokens where they are the unit.
     """
-    table: dict[str, tuple[list[list[float]], list[list[int]], list[list[int]]]] = {}
+    table: dict[str, Gathered] = {}
     for contest in _contests(examples, Filters(options.score, options, context)):
-        scores, lengths, texts = table.setdefault(contest.lang, ([], [], []))
+        gathered = table.setdefault(contest.lang, Gathered())
         if options.length_control == "auto":
-            scores.append([c.scores[options.score] for c in contest.candidates])
-            lengths.append([length(c, contest.example, options.length_unit) for c in contest.candidates])
             numbers: dict[str, int] = {}
-            texts.append([numbers.setdefault(c.text, len(numbers)) for c in contest.candidates])
+            gathered.add(
+                [c.scores[options.score] for c in contest.candidates],
+                [length(c, contest.example, options.length_unit) for c in contest.candidates],
+                [numbers.setdefault(c.text, len(numbers)) for c in contest.candidates],
+            )
     if options.length_control == "auto":
-        return {lang: fit_alpha(*columns) for lang, columns in table.items()}
+        return {lang: gathered.fit_alpha() for lang, gathered in table.items()}
     return dict.fromkeys(table, _given_alpha(options))
 
 
@@ -204,27 +209,49 @@ def pair_statistics(
     Raises:
         InputError: tokens are the unit and a candidate has no count.
     """
-    filters = Filters(options.score, options, context) if context and options.language_check else None
-    tallies: dict[str, _Tally] = {}
+    figures = PairStatistics(options, alphas, context)
     for chunk in batches(examples, _CHUNK):
+        figures.add(chunk)
+    return figures.by_language()
+
+
+class PairStatistics:
+    """``pair_statistics`` of examples as they come: of each pair three numbers are kept."""
+
+    def __init__(
+        self,
+        options: BestWorstOptions,
+        alphas: Mapping[str, float] | None = None,
+        context: Context | None = None,
+    ) -> None:
+        self.options, self.alphas = options, alphas or {}
+        self._filters = Filters(options.score, options, context) if context and options.language_check else None
+        self._tallies: dict[str, _Tally] = {}
+
+    def add(self, chunk: Sequence[Example]) -> None:
+        """Count examples that ``best_worst`` returned; the texts of a chunk are identified in one batch."""
         for example in chunk:
             for lang in candidate_languages(example):
-                tallies.setdefault(lang, _Tally()).add(example, lang, options)
-        if filters:
+                self._tallies.setdefault(lang, _Tally()).add(example, lang, self.options)
+        if self._filters:
             languages = {(e.id, c.id): c.lang for e in chunk for c in e.candidates}
-            for key, verdict in filters.verdicts(chunk).items():
-                tallies[languages[key]].verdicts[verdict] += 1
-    out: dict[str, dict[str, Any]] = {}
-    for lang, tally in tallies.items():
-        alpha = (alphas or {}).get(lang) if options.length_control == "auto" else _given_alpha(options)
-        out[lang] = {"alpha": alpha, "length_unit": options.length_unit} | tally.summary()
-        if filters:
-            out[lang] |= {
-                "language_undetermined": tally.verdicts["undetermined"],
-                "asks_other_language": tally.verdicts["asks_other_language"],
-                "checked_by_script": lang in filters.told_by_script,
-            }
-    return out
+            for key, verdict in self._filters.verdicts(chunk).items():
+                self._tallies[languages[key]].verdicts[verdict] += 1
+
+    def by_language(self) -> dict[str, dict[str, Any]]:
+        """The figures of what was counted."""
+        out: dict[str, dict[str, Any]] = {}
+        for lang, tally in self._tallies.items():
+            fitted = self.options.length_control == "auto"
+            alpha = self.alphas.get(lang) if fitted else _given_alpha(self.options)
+            out[lang] = {"alpha": alpha, "length_unit": self.options.length_unit} | tally.summary()
+            if self._filters:
+                out[lang] |= {
+                    "language_undetermined": tally.verdicts["undetermined"],
+                    "asks_other_language": tally.verdicts["asks_other_language"],
+                    "checked_by_script": lang in self._filters.told_by_script,
+                }
+        return out
 
 
 @dataclass(slots=True)
@@ -232,9 +259,9 @@ class _Tally:
     """What is counted of one language."""
 
     prompts: int = 0
-    margins: list[float] = field(default_factory=list)
-    gaps: list[int] = field(default_factory=list)
-    gaps_without_control: list[int] = field(default_factory=list)
+    margins: array[float] = field(default_factory=lambda: array("d"))
+    gaps: array[int] = field(default_factory=lambda: array("q"))
+    gaps_without_control: array[int] = field(default_factory=lambda: array("q"))
     dropped: Counter[str] = field(default_factory=Counter)
     without_pair: Counter[str] = field(default_factory=Counter)
     verdicts: Counter[str] = field(default_factory=Counter)

@@ -268,15 +268,29 @@ def read_key(path: Path | str) -> dict[str, KeyRow]:
         try:
             row = KeyRow(**value)
         except TypeError:
-            raise InputError(f"{where}: this is no row of a key; give the key that people-export wrote") from None
+            row = None
+        if row is None or not _whole(row):
+            raise InputError(f"{where}: this is no row of a key; give the key that people-export wrote")
         if row.a not in ("model", "baseline"):
-            raise InputError(f"{where}: a is {row.a!r}; it must be model or baseline")
+            raise InputError(f"{where}: a is {row.a!r:.40}; it must be model or baseline")
         if row.item in found:
             raise InputError(f"{where}: item {row.item} stands twice in the key")
         found[row.item] = row
     if not found:
         raise InputError(f"{Path(path).name} is empty: it holds no key")
     return found
+
+
+def _whole(row: KeyRow) -> bool:
+    """Whether each field is of its kind: a file may hold anything under a right name."""
+    texts = (row.item, row.id, row.language, row.model, row.baseline, row.prompt, row.model_answer, row.baseline_answer)
+    maybe = (row.category, row.stratum)
+    numbers = (row.weight, row.sample, 0 if row.difficulty is None else row.difficulty)
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(isinstance(text, str | None) for text in maybe)
+        and all(isinstance(number, int | float) and not isinstance(number, bool) for number in numbers)
+    )
 
 
 def unblinded(

@@ -230,33 +230,52 @@ def _argilla(row: Mapping[str, Any], where: str) -> Iterator[_Given]:
     item, responses = row.get("id"), row.get("responses")
     if not isinstance(item, str) or not isinstance(responses, dict | None):
         raise InputError(f"{where}: this is no record of Argilla; export with dataset.records.to_json")
-    entries = (responses or {}).get("verdict") or []
-    comments = {entry.get("user_id"): entry.get("value") for entry in (responses or {}).get("comment") or []}
+    entries, said = (_objects((responses or {}).get(name)) for name in ("verdict", "comment"))
+    if entries is None or said is None:
+        raise InputError(f"{where}: this is no record of Argilla; export with dataset.records.to_json")
+    comments = {str(entry.get("user_id")): entry.get("value") for entry in said}
     if not entries:
         yield item, None, None, None
     for entry in entries:
         if entry.get("status", "submitted") == "submitted":
             who = entry.get("user_id")
-            yield item, entry.get("value"), _filled(who), _filled(comments.get(who))
+            yield item, entry.get("value"), _filled(who), _filled(comments.get(str(who)))
+
+
+def _objects(value: Any) -> list[dict[str, Any]] | None:
+    """A list of objects; an empty one where there is nothing, None where it is something else."""
+    found = value or []
+    return found if isinstance(found, list) and all(isinstance(one, dict) for one in found) else None
 
 
 def _label_studio(row: Mapping[str, Any], where: str) -> Iterator[_Given]:
     """A task of Label Studio's JSON export: annotations, each with its results. Skipped ones have no verdict."""
     data = row.get("data")
-    if not isinstance(data, dict) or not isinstance(row["annotations"], list):
+    annotations = _objects(row["annotations"])
+    of_each = [_objects(annotation.get("result")) for annotation in annotations or []]
+    if not isinstance(data, dict) or annotations is None or None in of_each:
         raise InputError(f"{where}: this is no task of Label Studio; export the project as JSON")
     item = _item(data, where)
-    if not row["annotations"]:
+    if not annotations:
         yield item, None, None, None
-    for annotation in row["annotations"]:
-        found = {result.get("from_name"): result.get("value") or {} for result in annotation.get("result") or []}
-        choices = found.get("verdict", {}).get("choices") or [None]
+    for annotation, results in zip(annotations, of_each, strict=True):
+        found = {str(result.get("from_name")): result.get("value") for result in results or ()}
+        choices, text = _texts(found, "verdict", "choices", where), _texts(found, "comment", "text", where)
         if len(choices) > 1:
             raise InputError(f"{where}: an annotation has the verdicts {', '.join(choices)}; keep one")
-        verdict = None if annotation.get("was_cancelled") else choices[0]
-        text = found.get("comment", {}).get("text") or []
-        comment = text if isinstance(text, str) else "\n".join(text)
+        verdict = None if annotation.get("was_cancelled") or not choices else choices[0]
+        comment = "\n".join(text)
         yield item, verdict, _completed_by(annotation.get("completed_by")), _filled(comment)
+
+
+def _texts(found: Mapping[str, Any], name: str, key: str, where: str) -> list[str]:
+    """The texts of one question's answer: a list, or one alone."""
+    value = found.get(name) or {}
+    texts = (value.get(key) or []) if isinstance(value, dict) else None
+    texts = [texts] if isinstance(texts, str) else texts
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise InputError(f"{where}: the {name} is no {key} of Label Studio; export the project as JSON")
+    return texts
 
 
 def _completed_by(who: Any) -> str | None:
