@@ -296,6 +296,29 @@ def test_a_server_that_refuses_log_probabilities_is_asked_without_and_not_for_th
     assert not any("top_logprobs" in body for body in server.bodies[1:])
 
 
+UNSUPPORTED = (
+    "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+)
+
+
+def test_a_server_that_names_the_limit_of_tokens_otherwise_is_asked_so_from_then_on() -> None:
+    def script(body: dict[str, Any]) -> Reply:
+        return Reply(400, {"error": {"message": UNSUPPORTED}}) if "max_tokens" in body else Reply.texts("A")
+
+    with ScriptedServer(script) as server:
+        found = asked_for_logprobs(server.url, 3, concurrency=1)
+    assert [one.text for one in found] == ["A"] * 3
+    assert ["max_tokens" in body for body in server.bodies] == [True, False, False, False]
+    assert {body["max_completion_tokens"] for body in server.bodies[1:]} == {server.bodies[0]["max_tokens"]}
+
+
+def test_a_server_that_knows_neither_name_of_the_limit_has_refused() -> None:
+    with ScriptedServer(Reply(400, {"error": {"message": UNSUPPORTED}})) as server:
+        [completion] = asked_for_logprobs(server.url)
+    assert completion.error == f"server answered 400: {UNSUPPORTED}"
+    assert len(server.bodies) == 2
+
+
 def test_another_refusal_is_one_with_log_probabilities_too() -> None:
     with ScriptedServer(Reply(400, {"error": {"message": "temperature must be positive"}})) as server:
         [completion] = asked_for_logprobs(server.url)

@@ -26,7 +26,7 @@ from yarl import URL
 
 from polypref.backends.asking import Heard
 from polypref.backends.base import Completion, ModelSpec, Request, Sampling
-from polypref.backends.openai_wire import Failed, Refused, read_answer, request_body
+from polypref.backends.openai_wire import LIMIT, OTHER_LIMIT, Failed, Refused, read_answer, request_body
 from polypref.errors import InternalError, ModelError
 
 # Without any handler Python prints stamina's bare "retry_scheduled" on stderr; an application's handlers still get it.
@@ -74,6 +74,8 @@ class OpenAIGenerator:
     Seeds are best effort: a call carries the seed of (``Sampling.seed``, request id, number of the call for that
     request), and whether equal seeds give equal answers is the server's affair (batching alone can change them).
 
+    The limit of tokens is ``max_tokens``, and ``max_completion_tokens`` once a server has asked for that name.
+
     Log-probabilities are asked for where a request wants them. A server that refuses the field is asked again without.
 
     ``fingerprint`` says what stands in the spec and asks the server nothing, so that finished work stays valid once
@@ -97,7 +99,7 @@ class OpenAIGenerator:
             raise ModelError(f"chat_template_kwargs cannot be written as JSON ({problem}); mend them") from None
         self.spec = spec.model_copy(update={"url": str(url)})
         self._waits = waits
-        self._one_at_a_time, self._tells_logprobs = False, True
+        self._one_at_a_time, self._tells_logprobs, self._limit = False, True, LIMIT
         identity = json.dumps([str(url), spec.path, spec.revision, kwargs])
         digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
         self.fingerprint = f"openai:{url.host}:{spec.path}:{digest}"
@@ -174,9 +176,13 @@ class OpenAIGenerator:
             n = 1 if single else missing
             if not self._tells_logprobs:
                 request = replace(request, top_logprobs=0)
+            limit = self._limit
             try:
-                done += (await self._ask(call, request_body(self.spec, request, sampling, n, asked)))[:missing]
+                done += (await self._ask(call, request_body(self.spec, request, sampling, n, asked, limit)))[:missing]
             except Refused as refused:
+                if refused.limit:
+                    self._limit = OTHER_LIMIT
+                    continue
                 if request.top_logprobs and refused.logprobs:
                     self._tells_logprobs = False
                     continue

@@ -24,6 +24,8 @@ from polypref.errors import ModelError
 
 # text-generation-inference says eos_token and stop_sequence where OpenAI says stop.
 FINISH_REASONS = {"stop": "stop", "length": "length", "eos_token": "stop", "stop_sequence": "stop"}
+LIMIT, OTHER_LIMIT = "max_tokens", "max_completion_tokens"
+"""The names of the limit of tokens. OpenAI's reasoning models refuse the first, most other servers know no other."""
 NOT_FOR_GOOD = frozenset({408, 409, 425, 429})
 LONGEST_MESSAGE = 200
 
@@ -48,11 +50,20 @@ class Failed(Exception):
 
 class Refused(Exception):
     """The request gets no answer however often it is sent as it is. ``too_long``: its prompt is; ``may_be_n``: the
-    server found fault with a field, which may be ``n``; ``logprobs``: it named those."""
+    server found fault with a field, which may be ``n``; ``logprobs``: it named those; ``limit``: it names the limit of
+    tokens otherwise."""
 
-    def __init__(self, reason: str, too_long: bool = False, may_be_n: bool = False, logprobs: bool = False) -> None:
+    def __init__(
+        self,
+        reason: str,
+        too_long: bool = False,
+        may_be_n: bool = False,
+        logprobs: bool = False,
+        limit: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.reason, self.too_long, self.may_be_n, self.logprobs = reason, too_long, may_be_n, logprobs
+        self.limit = limit
 
 
 def sample_seed(seed: int, request_id: str, round: int) -> int:
@@ -61,12 +72,15 @@ def sample_seed(seed: int, request_id: str, round: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def request_body(spec: ModelSpec, request: Request, sampling: Sampling, n: int, round: int) -> dict[str, Any]:
-    """The body of one call: the model, the messages, ``max_tokens``, a seed, and else only what the user set."""
+def request_body(
+    spec: ModelSpec, request: Request, sampling: Sampling, n: int, round: int, limit: str = LIMIT
+) -> dict[str, Any]:
+    """The body of one call: the model, the messages, the limit of tokens under the name ``limit``, a seed, and else
+    only what the user set."""
     body: dict[str, Any] = {
         "model": spec.path,
         "messages": [{"role": m["role"], "content": m["content"]} for m in request.messages],
-        "max_tokens": sampling.max_tokens,
+        limit: sampling.max_tokens,
         "seed": sample_seed(sampling.seed, request.id, round),
     }
     for name in ("temperature", "top_p", "top_k", "repetition_penalty"):
@@ -135,13 +149,20 @@ def read_answer(
     if status >= 500 or status in NOT_FOR_GOOD:
         raise Failed(f"server answered {status}", retry_after(headers.get("retry-after")))
     too_long = bool(_TOO_LONG.search(message))
-    if too_long and (window := _WINDOW.search(message)) and asked["max_tokens"] >= int(window[1]):
+    most = asked.get(LIMIT, asked.get(OTHER_LIMIT, 0))
+    if too_long and (window := _WINDOW.search(message)) and most >= int(window[1]):
         raise ModelError(
-            f"max_tokens {asked['max_tokens']} leaves no room for a prompt in model {spec.path!r}, "
+            f"max_tokens {most} leaves no room for a prompt in model {spec.path!r}, "
             f"whose window is {window[1]} tokens; lower max_tokens"
         )
     fault = status in (400, 422) and not too_long
-    raise Refused(f"server answered {said}", too_long, fault, logprobs=about_logprobs and not too_long)
+    raise Refused(
+        f"server answered {said}",
+        too_long,
+        fault,
+        logprobs=about_logprobs and not too_long,
+        limit=fault and LIMIT in asked and OTHER_LIMIT in message,
+    )
 
 
 def read_completions(content: bytes, stop: Sequence[str] = ()) -> list[Completion]:
