@@ -39,7 +39,10 @@ def main() -> None:
             print(f"{took}, exit status {done.returncode}\n{done.stdout}", flush=True)
             continue
         today = datetime.datetime.now(datetime.UTC).date()
-        under = f"{today}, {hardware()}; load average {load:.1f} before it; {perf_counter() - begun:.0f} s in all."
+        under = (
+            f"{today}, {hardware()}; medians of {asked.repeat}; load average {load:.1f} before it; "
+            f"{perf_counter() - begun:.0f} s in all."
+        )
         PAGE.write_text(put(PAGE.read_text(encoding="utf-8"), part, f"{under}\n\n{done.stdout}"), encoding="utf-8")
         print(f"{took}\n\n{done.stdout}", flush=True)
     if failed:

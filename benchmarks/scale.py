@@ -15,6 +15,9 @@ set is its own; the step before has left its files. The steps are a run's:
 
 Seconds are of the step alone, without Python's start and imports. ``µs an example`` is the figure that must not grow.
 
+With ``--executor ray`` generate and score each start a Ray of this machine and end it; processor seconds and peak
+memory are the driver's, not the actors'.
+
     python benchmarks/scale.py --predict quickstart --small 60 --times 4 --set models.reference.path=CHECKPOINT
 
 runs a recipe with few training prompts and with so many times more, predicts the second run from the first
@@ -40,7 +43,8 @@ from typing import Any
 
 from polypref import registry
 from polypref.backends.base import ModelSpec, Sampling, silent
-from polypref.executors import local
+from polypref.executors import chosen
+from polypref.executors.units import Layer, Task, Work
 from polypref.records import Example, parse_example
 from polypref.stages import generate as generating
 from polypref.stages import pair as pairing
@@ -59,8 +63,8 @@ def example(number: int) -> Example:
     return parse_example({"id": f"p{number}", "prompts": {"en": f"{PROMPT}, number {number}?"}})
 
 
-def layers(track: Track, fit: bool) -> dict[str, local.Layer]:
-    """The three stages of a round, as a run lays them."""
+def layers(track: Track, fit: bool) -> dict[str, Layer]:
+    """The three stages of a round, as a run lays them: the first two are tasks, which every executor can work on."""
     context, _ = registry.context(("en",), "en", "fake")
     asked = generating.GenerateOptions(
         sources=(generating.Source(role="policy", model=POLICY, n=4),), sampling=Sampling(max_tokens=64), round=1
@@ -68,14 +72,16 @@ def layers(track: Track, fit: bool) -> dict[str, local.Layer]:
     scored = scoring.ImplicitOptions(policy=POLICY, reference=REFERENCE, name="cross_lingual")
     paired = pairing.BestWorstOptions(score="cross_lingual", length_control="auto")
     alphas = pairing.fit_best_worst(track.examples(), paired, context) if fit else {}
-    work: list[tuple[Any, local.Work]] = [
-        (asked, lambda lang, examples: generating.generate(examples, asked, context)),
-        (scored, lambda lang, examples: scoring.implicit(examples, scored, context)),
-        (paired, lambda lang, examples: pairing.best_worst(examples, paired, context, alphas=alphas)),
+    answers = Task("polypref.stages.generate:generate", asked, ("en",), "en", "fake")
+    scores = Task("polypref.stages.score:implicit", scored, ("en",), "en", "fake")
+    work: list[tuple[Any, Work, Task | None]] = [
+        (asked, answers.bound(context), answers),
+        (scored, scores.bound(context), scores),
+        (paired, lambda lang, examples: pairing.best_worst(examples, paired, context, alphas=alphas), None),
     ]
     return {
-        name: local.Layer(name, options.identity(registry.fingerprint), done, whole_language=name.endswith("pair"))
-        for name, (options, done) in zip(LAYERS.values(), work, strict=True)
+        name: Layer(name, options.identity(registry.fingerprint), done, whole_language=task is None, task=task)
+        for name, (options, done, task) in zip(LAYERS.values(), work, strict=True)
     }
 
 
@@ -90,13 +96,12 @@ def work(step: str, folder: Path, size: int, shard_size: int, executor: str) -> 
         track = track.over(layer) if layer != wanted else track
     if step == "read":
         return lambda: sum(len(found.candidates) for found in track.examples())
-    if executor == "local":
-        map_units = local.map_units
-    else:
-        from polypref import executors
 
-        map_units = executors.chosen(executor).map_units  # type: ignore[attr-defined]
-    return lambda: map_units(track, layers(track, step == "pair")[wanted], silent)
+    def laid() -> int:
+        with chosen(executor) as on:
+            return on.map_units(track, layers(track, step == "pair")[wanted], silent)
+
+    return laid
 
 
 def child(step: str, folder: Path, size: int, shard_size: int, executor: str, answer: Any) -> None:

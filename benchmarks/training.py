@@ -1,18 +1,19 @@
 """A step of DPO: polypref's trainer with stored reference log-probabilities beside TRL's with a reference model.
 
-    python benchmarks/training.py [--vocabularies 32000 151936] [--steps 4] [--rows 2] [--repeat 5] [--threads 2]
+    python benchmarks/training.py [--vocabularies 32000 151936] [--rows 1] [--repeat 5] [--threads 2]
 
-The model is that of the scoring benchmark, with random weights, in float32; rows have 48 prompt tokens and answers of
-114 to 456, the same for both, in the same micro-batches. polypref scores all answers once before the first step
-(``before``; an answer that is trained on in several passes needs it once); TRL's stock ``DPOTrainer`` holds a reference
-model and asks it in every step. Each training is a child process: seconds are the median over its steps after the
-first, and of these the median of the repeats; memory is the process's peak resident set. Both have λ·NLL, TRL as its
-``sft`` term. A step is one forward pass of ``--rows`` rows.
+The model is that of the scoring benchmark, with random weights, in float32; a row has a prompt of 48 tokens and answers
+of 266 and 304, the same for both trainers, and a step is one forward pass of ``--rows`` rows. polypref scores all
+answers once before the first step (``before``; an answer that is trained on in several passes needs it once); TRL's
+stock ``DPOTrainer`` holds a reference model and asks it in every step. Each training is a child process: seconds are
+the median of ``--repeat`` steps after the first; memory is the process's peak resident set. Both have λ·NLL, TRL as its
+``sft`` term.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -26,16 +27,13 @@ import torch
 from measuring import child, table
 from scoring_cases import SHAPES, answers, save
 
-from polypref.backends.base import Answer, ModelSpec, PreferenceRow
+from polypref.backends.base import ModelSpec, PreferenceRow
 
 
 def rows_of(vocabulary: int, count: int) -> list[PreferenceRow]:
-    """Pairs of answers to one prompt, of which ``answers`` gives ten each."""
-    found: dict[str, list[Answer]] = {}
-    for answer in answers(vocabulary, SHAPES["short"], -(-count // 5)):
-        found.setdefault(answer.id.partition("/")[0], []).append(answer)
-    pairs = [pair for same in found.values() for pair in zip(same[::2], same[1::2], strict=True)]
-    return [PreferenceRow(str(k), "en", *pair) for k, pair in enumerate(pairs[:count])]
+    """A row a prompt, of the two answers of middle length, so that all steps cost the same."""
+    found = {answer.id: answer for answer in answers(vocabulary, SHAPES["short"], count)}
+    return [PreferenceRow(str(k), "en", found[f"{k}/4"], found[f"{k}/5"]) for k in range(count)]
 
 
 def ours(folder: Path, rows: list[PreferenceRow], steps: int, size: int) -> dict[str, Any]:
@@ -46,8 +44,8 @@ def ours(folder: Path, rows: list[PreferenceRow], steps: int, size: int) -> dict
     from polypref.backends.trl import TRLTrainer
 
     spec = ModelSpec(path=str(folder), dtype="float32", device="cpu")
-    begun = perf_counter()
     scorer = HFLogprobs(spec)
+    begun = perf_counter()
     flat = scorer.logprobs([answer for row in rows for answer in (row.chosen, row.rejected)])
     before = perf_counter() - begun
     del scorer
@@ -112,39 +110,36 @@ def stock(folder: Path, rows: list[PreferenceRow], steps: int, size: int) -> dic
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vocabularies", type=int, nargs="+", default=[32_000, 151_936])
-    for name, default in (("steps", 4), ("rows", 2), ("repeat", 5), ("threads", 2)):
+    for name, default in (("rows", 1), ("repeat", 5), ("threads", 2)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--one", choices=("ours", "stock"), help="do one training and tell its times")
     asked = parser.parse_args()
+    steps = asked.repeat + 1
     if asked.one:
         torch.set_num_threads(asked.threads)
         warnings.simplefilter("ignore")
         (vocabulary,) = asked.vocabularies
         with tempfile.TemporaryDirectory() as name:
             save(Path(name), vocabulary, torch.float32)
-            rows = rows_of(vocabulary, asked.rows * asked.steps)
+            rows = rows_of(vocabulary, asked.rows * steps)
             train = {"ours": ours, "stock": stock}[asked.one]
-            told = train(Path(name), rows, asked.steps, asked.rows)
+            told = train(Path(name), rows, steps, asked.rows)
         print("\n" + json.dumps(told))
         return
     lines = []
     for vocabulary in asked.vocabularies:
-        found: dict[str, list[tuple[float, float]]] = {"ours": [], "stock": []}
-        peaks: dict[str, float] = {}
-        for _ in range(asked.repeat):
-            for way, times in found.items():
-                shape = ("--steps", asked.steps, "--rows", asked.rows, "--threads", asked.threads)
-                used = child([sys.executable, __file__, "--one", way, "--vocabularies", vocabulary, *shape])
-                told = json.loads(used.out.strip().splitlines()[-1])
-                steps = [after - before for before, after in zip(told["at"], told["at"][1:], strict=False)]
-                times.append((statistics.median(steps), told.get("before", 0.0)))
-                peaks[way] = max(peaks.get(way, 0), used.mib)
-        step = {way: statistics.median(seconds for seconds, _ in times) for way, times in found.items()}
-        before = statistics.median(seconds for _, seconds in found["ours"])
-        cells = f"{step['ours']:.2f}", f"{step['stock']:.2f}", f"{step['stock'] / step['ours']:.2f}"
-        once = before / asked.steps
-        whole = f"{step['stock'] / (step['ours'] + once):.2f}"
-        lines.append((vocabulary, *cells, f"{once:.2f}", whole, f"{peaks['ours']:.0f}", f"{peaks['stock']:.0f}"))
+        step, peak, before = {}, {}, 0.0
+        for way in ("ours", "stock"):
+            shape = ("--rows", asked.rows, "--repeat", asked.repeat, "--threads", asked.threads)
+            used = child([sys.executable, __file__, "--one", way, "--vocabularies", vocabulary, *shape])
+            told = json.loads(used.out.strip().splitlines()[-1])
+            step[way] = statistics.median(b - a for a, b in itertools.pairwise(told["at"]))
+            peak[way] = used.mib
+            before += told.get("before", 0.0) / steps
+        ratios = (step["stock"] / seconds for seconds in (step["ours"], step["ours"] + before))
+        alone, whole = (f"{ratio:.2f}" for ratio in ratios)
+        cells = (f"{step['ours']:.2f}", f"{step['stock']:.2f}", alone, f"{before:.2f}", whole)
+        lines.append((vocabulary, *cells, f"{peak['ours']:.0f}", f"{peak['stock']:.0f}"))
     columns = (
         *("vocabulary", "a step, s", "TRL's, s", "TRL ÷ ours", "before, s a step", "TRL ÷ ours with it"),
         *("peak, MiB", "TRL's, MiB"),

@@ -32,6 +32,8 @@ from polypref.estimate_rounds import plan
 from polypref.estimate_work import Assumed, Work, bytes_a_token
 from polypref.recipe_file import read_recipe
 from polypref.store.parquet import read_rows
+from test_reuse_run import TREE as REUSE
+from test_reward_run import REWARDS
 
 GPU = Hardware("toy", flops=1e12, bandwidth=1e11, memory=1e9, source="made up")
 """1 TFLOP/s, 100 GB/s, 1 GB."""
@@ -88,7 +90,8 @@ def test_decoding_is_bound_by_whichever_is_slower() -> None:
     many, bound = decode_seconds(work, TOY, GPU, ALL.model_copy(update={"decode_batch": 20}))
     assert (many, bound) == (pytest.approx(3.66e-3 / 20), "compute")
     slow = ALL.model_copy(update={"decode_batch": 10, "layer_seconds": 0.001})
-    assert decode_seconds(work, TOY, GPU, slow) == (pytest.approx(10 * 0.001 / 10), "kernels")
+    longest = slow.longest_answer  # a batch takes the steps of its longest answer
+    assert decode_seconds(work, TOY, GPU, slow) == (pytest.approx(longest * 10 * 0.001 / 10), "kernels")
 
 
 def test_a_prompt_is_read_once_for_all_its_answers() -> None:
@@ -106,6 +109,8 @@ def test_a_batch_is_what_the_backend_takes_and_the_memory_holds() -> None:
     assert batch(long, TOY, GPU, ALL) == 17
     short = Work("g", "generate", "policy", 1, 1, 100.0, 10.0, max_tokens=1948)
     assert batch(short, TOY, GPU, ALL) == 32
+    tens = Work("g", "generate", "policy", 1, 10, 100.0, 100.0, max_tokens=1948)
+    assert batch(tens, TOY, GPU, ALL) == 30  # the ten samples of a prompt stay together
     served = Work("g", "generate", "policy", 1, 1, 100.0, 10.0, max_tokens=1948, backend="server")
     assert batch(served, TOY, GPU, ALL) == 256
 
@@ -175,7 +180,7 @@ def test_what_does_not_fit_is_said_with_what_would() -> None:
 
 def test_the_bottleneck_is_named() -> None:
     found = estimate(works(icr(), Told(100, 5)).values(), Machine(HARDWARE["h100"], 1, shape(8e9)), Assumed())
-    assert bottleneck(found).startswith("decoding answers, 8")
+    assert bottleneck(found).startswith("decoding answers, 9")
 
 
 @given(prompts=st.integers(1, 10**6), more=st.integers(1, 10**6), langs=st.integers(2, 60))
@@ -276,6 +281,34 @@ def test_every_layer_of_a_run_was_planned_and_its_counts_are_right(finished: Pat
         assert size <= disk(work, None, Assumed()) <= 1.5 * size, stage
     # Prompts twice, answers, two views, pairs; of three models answers and quality; two divergences; two accuracies.
     assert layers == 6 + 6 + 2 + 2
+
+
+FAILED = {"round-1/score-quality": 2, "round-2/score-quality": 9, "round-2/translate": 1}
+"""Of LIDR's fake, which fails now and then: answers or translations fewer than the bound."""
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("tree", [runs.IMBALANCE, REWARDS, REUSE], ids=["lidr", "reward-transfer", "reuse-rewards"])
+def test_the_layers_of_other_recipes_are_counted_too(tree: dict, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree), encoding="utf-8")
+    runs.done(tmp_path / "recipe.yaml", tmp_path / "run")
+    steps = json.loads((tmp_path / "run" / "manifest.json").read_text())["steps"]
+    found = planned(tmp_path / "run")
+    assert {stage.partition(":")[0] for stage in found} <= set(steps)
+    layers = {file.parent.parent for file in (tmp_path / "run").rglob("*/*/part-*.parquet")}
+    counted = 0
+    for layer in layers:
+        stage = layer.relative_to(tmp_path / "run").as_posix()
+        work = found.get(stage)
+        if work is None:
+            continue
+        files = list(layer.glob("*/part-*.parquet"))
+        answers = sum(len(row.get("candidates") or ()) for file in files for _, row in read_rows(file))
+        counted += 1
+        assert len(files) == work.shards, stage
+        assert answers in (0, work.sequences - FAILED.get(stage, 0)), stage
+        assert sum(file.stat().st_size for file in files) <= disk(work, None, Assumed()), stage
+    assert counted >= 15
 
 
 def test_a_finished_run_gives_rates_lengths_and_the_share_of_pairs(finished: Path) -> None:

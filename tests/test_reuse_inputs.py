@@ -161,7 +161,7 @@ def test_signs_are_looked_for_in_every_pick_where_nothing_tells_which_reward_lea
         ({"best_of_n__sampling": {"temperature": 0}}, "best_of_n.sampling has temperature 0"),
         ({"diagnose__sampling": {"temperature": 0}}, "diagnose.sampling has temperature 0"),
         ({"evaluate__judges": {"second": {"scorer": "orcale"}}}, "evaluate.judges.second.scorer is 'orcale'"),
-        ({"evaluate__judges": TREE["evaluate"]["judges"] | {"idle": TREE["rewards"]["rm-en"]}}, "judges.idle judges nothing"),
+        ({"evaluate__judges": TREE["evaluate"]["judges"] | {"idle": {"scorer": "fake"}}}, "judges.idle judges nothing"),
         ({"evaluate__quality": "reward_model"}, "evaluate.quality with evaluate.quality_model: reward_model needs"),
         ({"diagnose__rewards": ["rm-es"], "diagnose__no_go": "leave_out"}, "the reward of the rounds"),
         ({"diagnose__judge": "second", "evaluate__judges": {"second": TREE["rewards"]["rm-en"]}}, "rm-en itself"),

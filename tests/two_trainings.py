@@ -75,7 +75,8 @@ def _killed(what: str, done: int, total: int | None) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     work = Path(sys.argv[1])
-    if sys.argv[2] == "begin":
-        dpo(work, "dpo", _killed)
-    found = {"dpo": dpo(work, "dpo")} | others(work, "two", 2)
+    if sys.argv[2] == "others":
+        found = others(work, "two", 2)
+    else:
+        found = dpo(work, "dpo", _killed if sys.argv[2] == "begin" else silent)
     (work / f"told-{os.environ['RANK']}.json").write_text(json.dumps(found))

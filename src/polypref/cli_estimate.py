@@ -80,6 +80,8 @@ def estimate(
         raise RecipeError(f"--{alone[0]} tells of data that is not read; give it with --prompts")
     if parameters is None and not calibrate:
         raise RecipeError("say how large the models are, such as --parameters 8B, or --calibrate with a finished run")
+    if any(not 0 <= paid < float("inf") for paid in (price or 0.0, *(judge_price or ()))):
+        raise RecipeError("--price and --judge-price are amounts of money; none is below 0 or without end")
     machine = Machine(
         hardware(gpu),
         gpus,
@@ -126,11 +128,11 @@ def _recipe(name: str, overrides: list[str] | tuple[()], *, on_paper: bool) -> R
     return read_recipe(path, [*filled, *overrides])
 
 
-def _left_open(path: Path) -> list[str]:
+def _left_open(path: Path, *, extended: bool = False) -> list[str]:
     """The places of a recipe, and of the one that it extends, that hold ???."""
     import yaml
 
-    from polypref.recipe_file import OPEN
+    from polypref.recipe_file import OPEN, load_yaml
 
     def places(value: Any, at: tuple[str, ...] = ()) -> list[str]:
         if value == OPEN:
@@ -139,11 +141,11 @@ def _left_open(path: Path) -> list[str]:
         return [found for key, below in inside for found in places(below, (*at, str(key)))]
 
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        tree = load_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return []  # whoever reads the recipe says what is wrong with it
-    base = tree.get("extends") if isinstance(tree, dict) else None
-    return places(tree) + (_left_open(path.parent / base) if isinstance(base, str) else [])
+    base = tree.get("extends") if isinstance(tree, dict) and not extended else None
+    return places(tree) + (_left_open(path.parent / base, extended=True) if isinstance(base, str) else [])
 
 
 def _assumed(entries: list[str] | tuple[()]) -> Assumed:

@@ -90,7 +90,7 @@ class Terminal:
         """A warning of ours is a sentence for the user, without the line of source that it comes from."""
 
         def show(message: Warning, category: type[Warning], filename: str, *place: Any, **rest: Any) -> None:
-            if category is UserWarning and f"{os.sep}polypref{os.sep}" in filename:
+            if category is UserWarning and filename.startswith(f"{Path(__file__).parent}{os.sep}"):
                 self.warn(str(message))
             else:
                 otherwise(message, category, filename, *place, **rest)

@@ -183,6 +183,9 @@ def batch(work: Work, shape: Shape, gpu: Hardware, assumed: Assumed) -> int:
         wanted = int(assumed.decode_batch)
     elif work.backend == "hf":
         wanted = int(HF_POSITIONS / (work.tokens_in / max(work.requests, 1) + work.max_tokens))
+        samples = work.sequences // max(work.requests, 1)
+        if wanted > samples > 1:  # a prompt's samples are never parted for the sake of another's
+            wanted -= wanted % samples
     else:
         wanted = SERVED
     return max(1, min(wanted, room))
@@ -191,11 +194,12 @@ def batch(work: Work, shape: Shape, gpu: Hardware, assumed: Assumed) -> int:
 def decode_seconds(work: Work, shape: Shape, gpu: Hardware, assumed: Assumed) -> tuple[float, str]:
     """GPU seconds of one token of one answer, and what bounds them."""
     answers, spread = batch(work, shape, gpu, assumed), copies(shape, gpu)
+    waits = work.backend == "hf"  # for the longest of a batch: nothing takes the place of an answer that ended
     seen = work.tokens_in / max(work.requests, 1) + work.tokens_out / max(work.sequences, 1) / 2
     bounds = {
         "compute": answers * shape.forward(seen, head=True) / (gpu.flops * assumed.decode_share),
         "bandwidth": (shape.weights + answers * shape.cache * seen) / (gpu.bandwidth * assumed.bandwidth_share),
-        "kernels": shape.layers * assumed.layer_seconds * spread if work.backend == "hf" else 0.0,
+        "kernels": shape.layers * assumed.layer_seconds * spread * assumed.longest_answer if waits else 0.0,
     }
     slowest = max(bounds, key=lambda name: bounds[name])
     return bounds[slowest] / answers, slowest
@@ -211,7 +215,7 @@ def _remarks(works: Iterable[Work], machine: Machine) -> Iterable[str]:
             continue
         size = size_of(shape)
         if work.kind != "train":
-            wants[f"a {size} model"] = (shape.weights / 0.85, "its weights")
+            wants[f"a {size} model"] = (shape.weights / 0.85, "its weights and room for a pass")
         elif work.full:
             reference = 4 * shape.parameters if work.who == "policy" and work.passes >= 4 else 0.0
             need = FULL_TRAINING * shape.parameters + reference

@@ -43,9 +43,11 @@ def calibrate(
         UserError: a folder holds no finished run.
     """
     points: dict[Kind, list[tuple[float, float]]] = defaultdict(list)
+    given = frozenset(assumed.model_fields_set)  # what the user has said himself stays
     for folder in folders:
         recipe, steps = _opened(folder)
-        assumed = _measured(folder, recipe, assumed, count)
+        told = _measured(folder, recipe, count)
+        assumed = assumed.model_copy(update={name: told[name] for name in told.keys() - given})
         reader = Reader() if count is None else Reader(count, "by the tokenizer")
         made = plan(recipe, read(recipe, reader, lambda message: None), assumed)
         add_evaluation(made)
@@ -76,13 +78,11 @@ def _by_step(works: Iterable[Work]) -> dict[str, list[Work]]:
     return found
 
 
-def _measured(
-    folder: Path, recipe: Recipe, assumed: Assumed, count: Callable[[Sequence[Message], str], int] | None
-) -> Assumed:
-    """The mean length of the answers of round 1, and how many prompts and languages gave a pair."""
+def _measured(folder: Path, recipe: Recipe, count: Callable[[Sequence[Message], str], int] | None) -> dict[str, float]:
+    """The mean length of the answers of round 1, and how many prompts and languages gave a pair, as assumptions."""
     layers = ["round-1/generate"] if (folder / "round-1/generate").is_dir() else []
     if not layers:
-        return assumed
+        return {}
     langs = tuple(sorted(path.name for path in (folder / layers[0]).iterdir() if path.is_dir()))
     prompts = "prompts-translated" if recipe.translate_prompts else "prompts"
     track = Track(folder, prompts, langs, recipe.pivot).over(layers[0])
@@ -100,4 +100,4 @@ def _measured(
     told: dict[str, float] = {"answer_tokens": tokens / answers} if answers else {}
     if units and pairs and not whole:
         told["pair_share"] = pairs / units
-    return assumed.model_copy(update=told)
+    return told

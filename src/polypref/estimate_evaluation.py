@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from polypref import registry
 from polypref.backends.base import ModelSpec, Sampling, ScorerSpec
 from polypref.estimate_plan import Plan
-from polypref.estimate_work import Texts, Work, first, prompt_tokens_of, prompts_of, without
+from polypref.estimate_work import Texts, Work, first, prompt_tokens_of, prompts_of, whole_shards, without
 from polypref.recipe import Recipe
 from polypref.recipe_rewards import ModelReward
 from polypref.recipe_sections import Evaluate, ImbalancePair
@@ -36,7 +38,10 @@ def add_evaluation(made: Plan) -> None:
             # Answers, and each language's translations both ways.
             count = prompts_of(made.data.training) + 2 * prompts_of(without(made.data.training, recipe.pivot))
             each = count / max(prompts_of(made.data.training), 1) * recipe.generate.n
-            made.scorer(f"round-{number}/score-quality", made.data.training, each, answer, spec)
+            stage = f"round-{number}/score-quality"
+            made.scorer(stage, made.data.training, each, answer, spec)
+            files = whole_shards(made.data.training, recipe.shard_size)
+            made.works[stage] = replace(made.works[stage], shards=files)
 
 
 def add_tasks(made: Plan, items: int, tokens: float) -> None:

@@ -8,18 +8,20 @@ from dataclasses import replace
 
 from polypref import registry
 from polypref.backends.base import Sampling, ScorerSpec
-from polypref.estimate_plan import PAIR, PROMPT, Plan
+from polypref.estimate_plan import CANDIDATE, PAIR, PROMPT, Plan
 from polypref.estimate_work import (
     Assumed,
     Data,
     Texts,
     Work,
+    bytes_a_token,
     first,
     only,
     prompt_tokens_of,
     prompts_of,
     row_tokens_of,
     text_bytes,
+    whole_shards,
     without,
 )
 from polypref.recipe import Recipe
@@ -51,9 +53,14 @@ def _prompts(made: Plan) -> None:
     given = {"prompts": data.training, "evaluation/prompts": data.held_out, "alignment/prompts": data.alignment}
     for stage, texts in given.items():
         size = sum(text_bytes({lang: part}, part.prompt_tokens, 1) for lang, part in texts.items())
-        files = max((-(-p.prompts // made.recipe.shard_size) for p in texts.values()), default=0)
-        count = prompts_of(texts)
+        files, count = whole_shards(texts, made.recipe.shard_size), prompts_of(texts)
         made.add(Work(stage, "figures", sequences=count, text_bytes=size, row_bytes=count * PROMPT, shards=files))
+    rows = {"rewards-data/training": (data.preferences, data.validation), "judge/data": (data.judged,)}
+    for stage, several in rows.items():
+        size = sum(p.rows * p.row_tokens * bytes_a_token(lang) for texts in several for lang, p in texts.items())
+        files = sum(whole_shards(texts, made.recipe.shard_size) for texts in several)
+        count = sum(2 * part.rows for texts in several for part in texts.values())
+        made.add(Work(stage, "figures", sequences=count, text_bytes=size, row_bytes=count * CANDIDATE, shards=files))
 
 
 def _sft(made: Plan) -> None:
@@ -228,6 +235,8 @@ def _paired(made: Plan, stage: str, texts: Texts, n: int, each: float, pair: Any
     answers = prompts_of(texts) * n
     checked = answers * made.answer(made.recipe.generate.max_tokens) if pair.language_check else 0.0
     made.free(stage, "pair", answers, texts, row_bytes=pairs * PAIR, identified=checked)
+    if isinstance(pair, ImbalancePair):
+        made.works[stage] = replace(made.works[stage], shards=whole_shards(texts, made.recipe.shard_size))
 
 
 def _preferences_trained(made: Plan, stage: str, texts: Texts, each: float, answer: float, section: Train) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
+from pydantic import Field
+
 from polypref import languages
 from polypref.backends.base import Options
 from polypref.stages.judge_plan import OTHER_ALPHABETS, TOKENS_A_LETTER
@@ -25,16 +27,17 @@ class Assumed(Options):
 
     answer_tokens: float = 400
     prompt_tokens: float = 120
-    pair_share: float = 1.0
+    pair_share: float = Field(1.0, ge=0, le=1)
     verdict_tokens: float = 150
     template_tokens: float = 30
-    prefill_share: float = 0.5
-    score_share: float = 0.4
-    train_share: float = 0.4
-    decode_share: float = 0.5
-    bandwidth_share: float = 0.6
+    prefill_share: float = Field(0.5, gt=0, le=1)
+    score_share: float = Field(0.4, gt=0, le=1)
+    train_share: float = Field(0.4, gt=0, le=1)
+    decode_share: float = Field(0.5, gt=0, le=1)
+    bandwidth_share: float = Field(0.6, gt=0, le=1)
     decode_batch: float = 0
-    layer_seconds: float = 0.0008
+    layer_seconds: float = Field(0.0008, le=10)
+    longest_answer: float = Field(2.0, ge=1, le=100)
     text_ratio: float = 0.45
     identify_seconds: float = 0.04
 
@@ -52,6 +55,7 @@ TOLD: Final = {
     "bandwidth_share": "of the memory's bandwidth, where decoding is bound by it",
     "decode_batch": "answers decoded at once a copy of the model; 0: 65536 tokens' worth (hf), 256 (vllm, a server)",
     "layer_seconds": "at least of one decoding step a layer, with hf: its kernels are started one by one",
+    "longest_answer": "the longest answer of a batch beside the mean: with hf a batch takes as many steps",
     "text_ratio": "bytes on disk a byte of text: measured at most on real answers, zstd",
     "identify_seconds": "of a processor core, to tell the language of 1000 tokens (lingua, 5 languages; 0.07 with 25)",
 }
@@ -182,3 +186,8 @@ def text_bytes(texts: Texts, tokens_each: float, times: float) -> float:
 def shards(texts: Texts, size: int) -> int:
     """Files of one layer: a language and shard each."""
     return sum(-(-part.prompts // size) for part in texts.values())
+
+
+def whole_shards(texts: Texts, size: int) -> int:
+    """Files of a layer that has all languages of a shard in one file."""
+    return max((-(-part.prompts // size) for part in texts.values()), default=0)

@@ -61,11 +61,14 @@ def load_yaml(text: str) -> Any:
 
     Raises:
         yaml.YAMLError: it is no YAML, or beyond ``DEEPEST`` or ``MOST``.
-        ValueError: a number or a date in it is none.
+        ValueError: a number or a date in it is none, or a value is none of its tag's.
     """
     import yaml
 
-    return yaml.load(text, Loader=_loader())  # a subclass of the safe loader
+    try:
+        return yaml.load(text, Loader=_loader())  # a subclass of the safe loader
+    except (AttributeError, LookupError) as error:  # of PyYAML, on !!bool x, !!float '' and !!timestamp x
+        raise ValueError("a value does not fit its tag") from error
 
 
 def read_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from polypref import (
     diagnosis_steps,
@@ -32,6 +32,7 @@ from polypref.recipe_sections import BestOfNPair, ImbalancePair, Pair, RLTrain, 
 from polypref.reward_steps import Rewards
 from polypref.stages.report import ReportData
 from polypref.stages.score import ScorerOptions
+from polypref.stages.views import View
 from polypref.store.atomic import digest, sweep, write_text
 from polypref.store.damage import discard_damaged
 from polypref.store.lock import locked
@@ -195,8 +196,8 @@ class _Making:
         paired, track, summary = self._pairs(folder, reward)
         towards, scored = _towards(shop, section, start), None
         if isinstance(reward, Reward):
-            layer = shop.recipe.pair_layer
-            scored = shop.implicit_options(f"{self.folder}/score-{layer}", layer, reward.policy, reward.reference)
+            view = cast(View, shop.recipe.pair_layer)  # of an implicit reward it is one of its views
+            scored = shop.implicit_options(f"{self.folder}/score-{view}", view, reward.policy, reward.reference)
         model, told = steps.train(shop, paired, folder, name, section, start, towards, scored)
         return model, track, {"pair": summary, "train": told}
 

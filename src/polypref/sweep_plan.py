@@ -11,7 +11,7 @@ from typing import Any
 
 from polypref.errors import RecipeError
 from polypref.recipe import Recipe, as_tree
-from polypref.recipe_file import parse_value, read_recipe
+from polypref.recipe_file import load_yaml, parse_value, read_recipe
 
 LAST = "last"
 VALUE = "{value}"
@@ -129,10 +129,12 @@ def _parts(text: str) -> list[str]:
     for piece in text.split(","):
         open_ += piece
         try:
-            yaml.safe_load(open_)
+            load_yaml(open_)
         except yaml.YAMLError:
             open_ += ","
             continue
+        except (ValueError, RecursionError):
+            pass  # whoever reads the value says what is wrong with it
         if not open_.strip():
             raise RecipeError(f"--vary has an empty value in {text!r}; write null where nothing is meant")
         out.append(open_)

@@ -10,6 +10,7 @@ from typing import Any
 from polypref import registry
 from polypref.backends.base import Context, ModelSpec, Options, Progress, Role, ScorerSpec
 from polypref.backends.translation import Memory
+from polypref.errors import ModelError
 from polypref.executors import LOCAL, Executor
 from polypref.executors.units import Layer, Task, Work
 from polypref.recipe import Recipe
@@ -91,6 +92,8 @@ class Workshop:
         self.beside: Callable[[str, str], None] = lambda what, words: None
         """Shows a few words beside the bar of a step."""
         self._warned: set[str] = set()
+        self._fingerprints: dict[str, str] = {}
+        """What each model was when this run first asked."""
         self._memory = Memory()  # so that each text is translated once in a run
         self._warn = warn
         self.reference: Model
@@ -136,9 +139,18 @@ class Workshop:
             self._warn(message)
 
     def fingerprint(self, spec: ModelSpec) -> str:
-        """What a model is, noted in the manifest."""
-        found = registry.fingerprint(spec)
-        self.manifest.content["models"][spec.name or spec.path] = found
+        """What a model is, noted in the manifest.
+
+        Raises:
+            ModelError: its files are others than when the run first asked.
+        """
+        found, name = registry.fingerprint(spec), spec.name or spec.path
+        if self._fingerprints.setdefault(spec.model_dump_json(), found) != found:
+            raise ModelError(
+                f"the model {name} changed while the run was using it; run the same command again: what the model "
+                "before made is made again"
+            )
+        self.manifest.content["models"][name] = found
         return found
 
     def identity(self, options: Options, version: int) -> dict[str, Any]:

@@ -187,6 +187,22 @@ def test_dpo_without_given_references_is_held_to_the_start_model(start: ModelSpe
     assert summary["curve"][0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
 
 
+def test_stored_references_give_the_losses_of_a_reference_in_memory(
+    start: ModelSpec, template: PromptTemplate, tmp_path: Path
+) -> None:
+    """Rows without log-probabilities are trained by TRL's own reference model, asked anew in every step."""
+    asked = {"optimizer": "sgd", "learning_rate": 0.1, "epochs": 3}
+    stored = run(scored_by(start, template), start, tmp_path / "stored", **asked)
+    in_memory = run(BLIND, start, tmp_path / "in-memory", **asked)
+    assert len(stored["curve"]) == 6
+    for ours, theirs in zip(stored["curve"], in_memory["curve"], strict=True):
+        for name in ("loss", "nll", "reward_margin"):  # the accuracy of the first step is of margins of 0
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-5)
+    assert abs(stored["curve"][-1]["reward_margin"]) > 1e-2
+    for name, value in weights(tmp_path / "stored").items():
+        torch.testing.assert_close(value, weights(tmp_path / "in-memory")[name], rtol=1e-4, atol=1e-5)
+
+
 # --- LoRA ---------------------------------------------------------------------------------------------------------
 
 

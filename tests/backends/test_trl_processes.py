@@ -44,6 +44,26 @@ def test_a_micro_batch_that_counts_nothing_says_so_beside_its_rows() -> None:
 
 
 @pytest.mark.timeout(900)
+def test_two_processes_go_on_and_end_as_one_that_was_never_interrupted(tmp_path: Path) -> None:
+    save_tiny_model(tmp_path / "start")
+
+    def stop(what: str, done: int, total: int | None) -> None:
+        if done == two_trainings.KILLED:
+            raise two_trainings.Stop
+
+    for name in ("dpo", "alone"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(two_trainings.Stop):
+        two_trainings.dpo(tmp_path, "dpo", stop)
+    assert _saved(tmp_path) == ["checkpoint-2"]
+    finished = launched.launch(2, SCRIPT, str(tmp_path), "finish")
+    assert finished.returncode == 0, finished.stderr[-3000:]
+    _told_alike(tmp_path, two_trainings.dpo(tmp_path, "alone"))
+    _alike_weights(tmp_path / "dpo", tmp_path / "alone")
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(900)
 def test_two_processes_and_two_interruptions_end_as_one_that_was_never_interrupted(tmp_path: Path) -> None:
     save_tiny_model(tmp_path / "start")
     (tmp_path / "dpo").mkdir()
@@ -65,16 +85,30 @@ def test_two_processes_and_two_interruptions_end_as_one_that_was_never_interrupt
     finished = launched.launch(2, SCRIPT, str(tmp_path), "finish")  # and two again
     assert finished.returncode == 0, finished.stderr[-3000:]
 
-    told = [json.loads((tmp_path / f"told-{rank}.json").read_text()) for rank in (0, 1)]
-    assert told[0] == told[1]
     (tmp_path / "alone").mkdir()
-    alone = {"dpo": two_trainings.dpo(tmp_path, "alone")} | two_trainings.others(tmp_path, "one", 1)
-    assert len(alone["dpo"]["curve"]) == two_trainings.STEPS
-    _alike(told[0], json.loads(json.dumps(alone)))
+    alone = two_trainings.dpo(tmp_path, "alone")
+    assert len(alone["curve"]) == two_trainings.STEPS
+    _told_alike(tmp_path, alone)
     _alike_weights(tmp_path / "dpo", tmp_path / "alone")
+    assert not (tmp_path / "dpo" / ".resume").exists()
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(900)
+def test_two_processes_train_the_other_methods_as_one_does(tmp_path: Path) -> None:
+    save_tiny_model(tmp_path / "start")
+    done = launched.launch(2, SCRIPT, str(tmp_path), "others")
+    assert done.returncode == 0, done.stderr[-3000:]
+    _told_alike(tmp_path, two_trainings.others(tmp_path, "one", 1))
     for kind in ("sft", "kto", "reward", "select"):
         _alike_weights(tmp_path / f"{kind}-two", tmp_path / f"{kind}-one")
-    assert not (tmp_path / "dpo" / ".resume").exists()
+
+
+def _told_alike(folder: Path, alone: dict[str, Any]) -> None:
+    """Both processes have told the same, and what one process tells."""
+    told = [json.loads((folder / f"told-{rank}.json").read_text()) for rank in (0, 1)]
+    assert told[0] == told[1]
+    _alike(told[0], json.loads(json.dumps(alone)))
 
 
 def _saved(folder: Path) -> list[str]:

@@ -62,7 +62,7 @@ def test_only_what_failed_is_drawn_again_and_takes_its_old_place(tmp_path, retry
     order = ids(on)
     work.bad, work.asked = set(), []
     assert lay(on, work, retry=retry) == (2 if retry else 0)
-    assert work.asked == (["3/en/0", "0/es/1"] if retry else [])
+    assert work.asked == (["0/es/1", "3/en/0"] if retry else [])
     assert ids(on) == order
     errors = [c.error for e in on.over("generate").examples() for c in e.candidates if c.error]
     drops = [d for e in on.over("generate").examples() for d in e.dropped]
@@ -164,6 +164,16 @@ def test_a_stage_that_takes_something_away_is_found_out(tmp_path):
 
     with pytest.raises(InternalError, match="removed or moved a candidate"):
         lay(on.over("generate"), forgetting, "pair")
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_prompts_of_a_shard_are_read_once_for_all_its_languages(tmp_path, monkeypatch, again):
+    on, read = track(tmp_path), []
+    if again:  # every unit holds a failure, and is read twice: before the layer and with it
+        lay(on, Drawing(bad=[f"{i}/{lang}/0" for i in range(5) for lang in ("en", "es")]), retry=True)
+    monkeypatch.setattr(Track, "base", lambda self, index, base=Track.base: read.append(index) or base(self, index))
+    assert lay(on, Drawing(), retry=True) == 6
+    assert read == [0, 1, 2]
 
 
 def test_progress_counts_units(tmp_path):

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 import runs
 from executors import ray_layers
 from executors.ray_layers import drawing, files, scoring, track, work
+from faults.table import survived
 from polypref.backends.base import silent
 from polypref.errors import MissingExtraError, ModelError, RecipeError, UserError
 from polypref.executors import LOCAL, chosen, told
@@ -123,6 +125,14 @@ def test_every_option_has_its_line_in_the_docs():
 # --- one small cluster ------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _token():
+    """The first Ray of a user writes a token into the home; of two that start at once one would read the other's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+        yield
+
+
 @contextlib.contextmanager
 def short_folder():
     """Ray's sockets lie in its folder, and the path of one may have 107 bytes."""
@@ -134,7 +144,8 @@ def short_folder():
 
 
 def patiently(start):
-    """Ray gives itself half a minute to start, which may be short where many tests run at once."""
+    """Ray gives itself half a minute to start, which may be short where many tests run at once; hence the timeouts of
+    the tests that use it."""
     import ray
 
     for _ in range(4):
@@ -163,6 +174,7 @@ def counted(said):
     return lambda what, done, total: said.append((what, done, total))
 
 
+@pytest.mark.timeout(900)
 def test_what_one_executor_began_the_other_finishes_with_the_same_files(cluster, tmp_path):
     """Answers that failed are drawn again by Ray, and of the scores what is missing; batches of 3 cut units of 4."""
     ill, well, scores = drawing("fake?errors=0.3"), drawing(), scoring("Slow", tmp_path)
@@ -183,6 +195,7 @@ def test_what_one_executor_began_the_other_finishes_with_the_same_files(cluster,
     assert max(done for _, done, total in said if total is None) == 4 * failed
 
 
+@pytest.mark.timeout(900)
 def test_a_mistake_in_an_actor_is_the_same_sentence_in_the_driver(cluster, tmp_path, capfd):
     on = track(tmp_path)
     with chosen("ray") as executor:
@@ -228,10 +241,11 @@ def test_a_killed_actor_costs_its_batches(cluster, slowly):
                 os.kill(alive[0], signal.SIGKILL)
                 killed.append(alive[0])
 
-    with chosen("ray", {"actors": "2", "batch": "1"}) as executor:
-        assert executor.map_units(on, layer, killing) == 12
-    assert len(killed) == 2
-    assert files(on) == expected
+    with survived("SIGKILL of two Ray actors", lost="their batches"):
+        with chosen("ray", {"actors": "2", "batch": "1"}) as executor:
+            assert executor.map_units(on, layer, killing) == 12
+        assert len(killed) == 2
+        assert files(on) == expected
 
 
 @pytest.mark.faults
@@ -243,6 +257,9 @@ def test_a_batch_that_kills_whoever_works_on_it_ends_the_run(cluster, tmp_path):
         pytest.raises(UserError, match=r"score: whoever works on .., shard 1, from example 1 on dies of it, 2 times"),
     ):
         work(executor, on, scoring("Deadly", tmp_path))
+
+
+DRIVER_KILLED = "SIGKILL of a driver; Ray goes on after the loop, the loop after Ray, Ray after Ray"
 
 
 def left_of(folder):
@@ -259,7 +276,7 @@ def left_of(folder):
 def test_a_killed_driver_costs_the_units_in_work(slowly, first, second):
     """SIGKILL once a unit stands; nothing of Ray is left, and either executor goes on."""
     on, _, expected, pids = slowly
-    with short_folder() as folder:
+    with survived(DRIVER_KILLED, lost="the units in work"), short_folder() as folder:
         there = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
         environment = os.environ | {"RAY_TMPDIR": folder, "PYTHONPATH": there}
         command = [sys.executable, ray_layers.__file__, str(on.root), str(pids)]
@@ -276,41 +293,8 @@ def test_a_killed_driver_costs_the_units_in_work(slowly, first, second):
         assert not left_of(folder)
         subprocess.run([*command, second], env=environment, check=True)
         assert not left_of(folder)
-    assert files(on) == expected
-    assert {name: files(on)[name] for name in begun} == begun
-
-
-@pytest.mark.faults
-@pytest.mark.timeout(1800)
-def test_a_node_that_goes_costs_what_lay_on_it(slowly):
-    """Two nodes of one CPU with an actor each; the one without the driver is removed while it scores."""
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    on, layer, expected, pids = slowly
-    if ray.is_initialized():
-        ray.shutdown()
-    with short_folder() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_TMPDIR", folder)
-        size = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
-        nodes = patiently(lambda: Cluster(initialize_head=True, head_node_args=size))
-        try:
-            second = patiently(lambda: nodes.add_node(**size))
-            ray.init(nodes.address, log_to_driver=False, logging_level=logging.CRITICAL)
-            gone = []
-
-            def removing(what, done, total):
-                if total and done >= 2 and len(list(pids.iterdir())) == 2 and not gone:
-                    nodes.remove_node(second)
-                    gone.append(second)
-
-            with chosen("ray", {"actors": "2", "cpus": "1", "batch": "1"}) as executor:
-                assert executor.map_units(on, layer, removing) == 12
-            assert gone
-        finally:
-            ray.shutdown()
-            nodes.shutdown()
-    assert files(on) == expected
+        assert files(on) == expected
+        assert {name: files(on)[name] for name in begun} == begun
 
 
 @pytest.mark.faults
@@ -372,3 +356,37 @@ def test_the_sandbox_is_answered_and_scored_the_same(cluster, tmp_path):
         assert (a.id, a.text, a.token_ids) == (b.id, b.text, b.token_ids)
         assert b.scores == pytest.approx(a.scores, abs=1e-4)
     assert len({a.scores["implicit"] for a, _ in pairs}) > 24
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(1800)
+def test_a_node_that_goes_costs_what_lay_on_it(slowly):
+    """Two nodes of one CPU with an actor each; the one without the driver is removed while it scores."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    on, layer, expected, pids = slowly
+    if ray.is_initialized():
+        ray.shutdown()
+    node_goes = survived("a node of a Ray cluster removed", lost="what lay on it")
+    with node_goes, short_folder() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", folder)
+        size = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+        nodes = patiently(lambda: Cluster(initialize_head=True, head_node_args=size))
+        try:
+            second = patiently(lambda: nodes.add_node(**size))
+            ray.init(nodes.address, log_to_driver=False, logging_level=logging.CRITICAL)
+            gone = []
+
+            def removing(what, done, total):
+                if total and done >= 2 and len(list(pids.iterdir())) == 2 and not gone:
+                    nodes.remove_node(second)
+                    gone.append(second)
+
+            with chosen("ray", {"actors": "2", "cpus": "1", "batch": "1"}) as executor:
+                assert executor.map_units(on, layer, removing) == 12
+            assert gone
+        finally:
+            ray.shutdown()
+            nodes.shutdown()
+        assert files(on) == expected

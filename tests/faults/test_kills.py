@@ -26,7 +26,7 @@ def kill_at(recipe, folder, what, *options):
 
 
 def test_a_run_killed_at_some_of_its_write_points_ends_up_the_same(smallest, tmp_path):
-    kill_at(smallest, tmp_path / "runs", "SIGKILL at write points, a few", "--first", 5, "--every", 29)
+    kill_at(smallest, tmp_path / "runs", "SIGKILL at write points, a few", "--first", 5, "--every", 43)
 
 
 @pytest.mark.faults

@@ -17,6 +17,9 @@ Value = TypeVar("Value")
 LONGEST = 6
 """Lines of a refusal; a recipe tells every mistake, one a line, up to ``recipe_file.SHOWN`` and a last one."""
 
+FEW = settings(database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+"""Of every test here, beside what ``conftest.py`` says: large values and slow readers are meant."""
+
 # The same few cases in every run; make faults tries many more.
 depths = pytest.mark.parametrize("examples", [12, pytest.param(600, marks=pytest.mark.faults)], ids=["few", "many"])
 
@@ -56,7 +59,7 @@ def fuzz(
     """
     counts: Counter[str] = Counter()
 
-    @settings(max_examples=examples, suppress_health_check=list(HealthCheck), database=None, phases=[Phase.generate])
+    @settings(FEW, max_examples=examples)
     @given(values)
     def tried(value: Value) -> None:
         counts[attempt(lambda: read(value), refusals, lines)] += 1

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from pathlib import Path
 
 import pytest
 import shapes
+from attempts import FEW
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +17,7 @@ from polypref import cli_terminal
 from polypref.cli_terminal import plain
 from polypref.records import Candidate, Example, Pair
 from polypref.stages.export import ExportOptions, export_pairs
-from polypref.stages.export_names import file_name
+from polypref.stages.export_names import file_name, file_names
 from polypref.stages.people import Item
 from polypref.stages.people_formats import csv_of
 from polypref.stages.report import ReportData, SamplePair, render
@@ -42,7 +44,7 @@ def test_no_cell_for_people_begins_a_formula(text: str) -> None:
     assert row[2:5] == ["'" + text] * 3
 
 
-@settings(max_examples=60)
+@settings(FEW, max_examples=60)
 @given(shapes.texts())
 def test_a_line_for_the_terminal_obeys_nothing_and_ends(text: str) -> None:
     shown = plain(text)
@@ -95,12 +97,16 @@ def test_a_card_and_its_rows_hold_hostile_answers_as_text(tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "out"]
 
 
-@settings(max_examples=100)
-@given(
-    st.sampled_from([t for t in shapes.TEXTS if "\0" not in t and 0 < len(t) < 1000])
-    | st.text("./\\:* ab\n", min_size=1, max_size=9)
-)
+@settings(FEW, max_examples=100)
+@given(shapes.texts() | st.text("./\\:* ab\n\x01\x7f\x85\ud800é", max_size=200))
 def test_a_name_of_a_model_is_one_part_of_a_path(name: str) -> None:
     found = file_name(name)
     assert found not in ("", ".", "..")
     assert Path(found).name == found
+    assert len(found.encode()) <= 200
+    assert not any(unicodedata.category(character) in ("Cc", "Cs") for character in found)
+
+
+def test_long_names_that_begin_alike_are_files_of_their_own() -> None:
+    names = ["m" * 300, "m" * 301, "é" * 200, "é" * 201]
+    assert len(set(file_names(names).values())) == 4

@@ -1,5 +1,6 @@
 """Atomic files: whole or absent, whatever happens in between."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -7,8 +8,16 @@ import sys
 import pytest
 
 from polypref.errors import InputError
-from polypref.store import checkpoint
-from polypref.store.atomic import TEMPORARY_PREFIX, digest, replacing, replacing_folder, sweep, write_json
+from polypref.store import atomic, checkpoint
+from polypref.store.atomic import (
+    TEMPORARY_PREFIX,
+    check_target,
+    digest,
+    replacing,
+    replacing_folder,
+    sweep,
+    write_json,
+)
 
 
 def test_a_failed_write_leaves_what_stood(tmp_path):
@@ -94,3 +103,70 @@ def test_a_checkpoint_is_gone_on_with_only_for_the_same_key(tmp_path):
     assert checkpoint.standing(target, "two") == {"steps": 3}
     assert checkpoint.standing(target, "one") is None
     assert sorted(os.listdir(target)) == ["polypref.json", "weights"]
+
+
+def a_model(folder):
+    (folder / "weights").write_text("whole")
+    return {"steps": 3}
+
+
+def never(folder):
+    raise AssertionError("a checkpoint that is whole is not made again")
+
+
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize("last", ["name_folder", "replace"])
+def test_a_checkpoint_that_lacks_its_name_alone_is_given_it(tmp_path, monkeypatch, older, last):
+    """A kill before the last rename, or between the two by which an older checkpoint makes room."""
+    target = tmp_path / "model"
+    if older:
+        checkpoint.build(target, "older", a_model)
+
+    def killed(*places):
+        raise KeyboardInterrupt
+
+    def killed_at_the_last(source, place, replace=os.replace):
+        if str(source).endswith(".unfinished-model"):
+            raise KeyboardInterrupt
+        replace(source, place)
+
+    with monkeypatch.context() as patch:
+        if last == "name_folder":
+            patch.setattr(checkpoint, last, killed)
+        else:
+            patch.setattr(atomic.os, last, killed_at_the_last)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.build(target, "k", a_model)
+    sweep(tmp_path)
+    assert checkpoint.standing(target, "k") is None
+    assert checkpoint.build(target, "k", never) == {"steps": 3}
+    assert checkpoint.standing(target, "k") == {"steps": 3}
+    assert sorted(os.listdir(target)) == ["polypref.json", "weights"]
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_a_whole_checkpoint_of_another_key_is_not_given_the_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "name_folder", lambda made, path: None)
+    checkpoint.build(tmp_path / "model", "one", a_model)
+    monkeypatch.undo()
+    with pytest.raises(AssertionError, match="not made again"):
+        checkpoint.build(tmp_path / "model", "two", never)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_of_several_processes_the_others_come_to_the_same_and_write_nothing(tmp_path, monkeypatch, named):
+    """However far the first one is: the training is whole, and takes no part of theirs."""
+    if not named:
+        monkeypatch.setattr(checkpoint, "name_folder", lambda made, path: None)
+    checkpoint.build(tmp_path / "model", "k", a_model)
+    monkeypatch.undo()
+    monkeypatch.setenv("RANK", "1")
+    before = os.listdir(tmp_path)
+    assert checkpoint.build(tmp_path / "model", "k", never) == {"steps": 3}
+    assert os.listdir(tmp_path) == before == ["model" if named else ".unfinished-model"]
+
+
+@pytest.mark.parametrize("write", [replacing, replacing_folder, check_target])
+def test_a_name_with_a_nul_is_told(tmp_path, write):
+    with pytest.raises(InputError, match="a name may not hold a NUL character"), contextlib.ExitStack() as stack:
+        stack.enter_context(write(tmp_path / "a\0b"))

@@ -2,6 +2,7 @@
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
 import pytest
@@ -149,6 +150,61 @@ def test_what_another_machine_did_since_is_fetched_and_what_it_removed_goes(plac
         assert {p.name: p.read_text() for p in folder.glob("[!.]*")} == {"same": "1", "changed": "2", "new": "3"}
         assert (here / "same").stat().st_ino == before
     assert there() == {"same": b"1", "changed": b"2", "new": b"3"}
+
+
+def test_a_store_that_was_emptied_is_filled_again_from_what_is_here(place):
+    url, there, fs, root = place
+    with working_folder(url, silent) as folder:
+        write_text(folder / "round-1" / "a", "1")
+        write_json(folder / "manifest.json", {})
+    whole = there()
+    fs.rm(root, recursive=True)
+    told = []
+    with working_folder(url, told.append) as folder:
+        assert (folder / "round-1" / "a").read_text() == "1"
+    assert there() == whole
+    assert told == [f"{url} is empty; what is in {folder} is put there again"]
+
+
+def test_what_was_fetched_before_an_interruption_is_not_fetched_again(place, monkeypatch, tmp_path):
+    url, *_ = place
+    with working_folder(url, silent) as folder:
+        for name in "abc":
+            write_text(folder / name, name)
+    elsewhere(monkeypatch, tmp_path)
+    real, fetched = remote.places.fetch_file, []
+
+    def fetch(fs, path, target, url):
+        if fetched:
+            raise Killed
+        fetched.append(path)
+        real(fs, path, target, url)
+
+    monkeypatch.setattr(remote, "ThreadPoolExecutor", lambda threads: ThreadPoolExecutor(1))
+    monkeypatch.setattr(remote.places, "fetch_file", fetch)
+    with pytest.raises(Killed), working_folder(url, silent):
+        pass
+    monkeypatch.setattr(
+        remote.places, "fetch_file", lambda fs, path, *rest: (fetched.append(path), real(fs, path, *rest))
+    )
+    with working_folder(url, silent) as folder:
+        assert sorted(p.name for p in folder.glob("[!.]*")) == ["a", "b", "c"]
+    assert len(fetched) == len(set(fetched)) == 3
+
+
+def test_an_error_inside_is_told_and_not_that_the_store_is_gone(place, monkeypatch):
+    url, _, fs, _ = place
+
+    def gone(*args, **more):
+        raise OSError("no route")
+
+    def fail():
+        with working_folder(url, silent):
+            monkeypatch.setattr(type(fs), "cat_file", gone)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
 
 
 def test_a_torn_note_of_what_is_in_step_costs_a_fetch(place):

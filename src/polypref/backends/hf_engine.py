@@ -2,8 +2,7 @@
 
 Rows are cut into batches by tokens, longest first; rows that begin with the same tokens share the pass over these where
 that is worth it; a batch is padded on the right and run without a mask, for a causal model never looks at its padding.
-Without a mask attention takes its causal kernel. Rows are not packed end to end: CPU kernels know no varlen form, and
-rows of a batch sorted by length hold few padding tokens (docs/log.md).
+Without a mask attention takes its causal kernel. Rows are not packed end to end: CPU kernels know no varlen form.
 """
 
 from __future__ import annotations

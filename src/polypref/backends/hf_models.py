@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from polypref.backends.base import ModelSpec
@@ -18,7 +19,8 @@ from polypref.backends.hf_files import chosen_device, chosen_dtype, first_line, 
 from polypref.backends.templates import PromptTemplate
 from polypref.errors import ModelError
 
-ADAPTER_FILES = ["adapter_config.json", "adapter_model.safetensors", "*token*", "vocab*", "merges.txt", "*.jinja"]
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+ADAPTER_FILES = ["adapter_config.json", ADAPTER_WEIGHTS, "*token*", "vocab*", "merges.txt", "*.jinja"]
 
 
 @dataclass
@@ -126,6 +128,12 @@ class Opening:
         if self.adapter is not None and self.folder is not None and self.adapter not in weights.adapters:
             try:
                 weights.add(self.adapter, self.folder, self.config)
+            except SafetensorError as error:
+                opened.remove(weights)
+                raise ModelError(
+                    f"{self.folder / ADAPTER_WEIGHTS} cannot be read ({first_line(error)}); save the adapter as "
+                    "safetensors"
+                ) from None
             except (ModelError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
                 opened.remove(weights)  # half an adapter may be in its layers
                 if isinstance(error, ModelError):
@@ -234,8 +242,8 @@ def _adapter_config(folder: Path) -> Any:
     """Refuses what is no safetensors adapter, and adapters that are no change of the base's layers."""
     from peft import PeftConfig
 
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise ModelError(f"{folder} holds no adapter_model.safetensors; save the adapter as safetensors")
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise ModelError(f"{folder} holds no {ADAPTER_WEIGHTS}; save the adapter as safetensors")
     try:
         config = PeftConfig.from_pretrained(str(folder))
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -284,9 +284,13 @@ class _Sliced:
             return list(method(items, *rest))
         call = _Call("slice", **self._call, args=(items, *rest))
         mine = items[_slice(len(items), 0, crew.count)]
-        parts = crew.call(
-            call, self._opener, lambda: crew.gather(_tried_here(lambda: list(method(mine, *rest)) if mine else []))
-        )
+
+        def work() -> list[tuple[bool, Any]]:
+            own = _tried_here(lambda: list(method(mine, *rest)) if mine else [])
+            # What this process found or met goes through no pickle: an error keeps its class and its cause.
+            return [own, *crew.gather((True, None))[1:]]
+
+        parts = crew.call(call, self._opener, work)
         for process, (done, found) in enumerate(parts):
             if not done:
                 raise found if process == 0 else _error(found, process)

@@ -118,7 +118,8 @@ class Cluster:
                 if attempt == STARTS or "timed out during startup" not in first:
                     raise UserError(
                         f"no Ray cluster can be used at {self._address} ({first}); start one with ray start --head, "
-                        "or leave the address out for a Ray of this machine alone"
+                        "set RAY_AUTH_MODE=token where it asks for a token, or leave the address out for a Ray of this "
+                        "machine alone"
                     ) from error
         self._ours = True
 

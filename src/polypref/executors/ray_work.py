@@ -21,9 +21,10 @@ from typing import Any
 
 import pyarrow as pa
 
+import polypref
 from polypref import registry
 from polypref.errors import InternalError, ModelError, PolyprefError, UserError
-from polypref.executors.units import Task, Unit, read, worked
+from polypref.executors.units import Reader, Task, Unit, worked
 from polypref.store.shards import Scope, Track
 
 SCHEMA = pa.schema(
@@ -58,10 +59,11 @@ def _pickled(error: Exception) -> bytes:
 
 def batches_of(table: pa.Table, track: Track, layer: str, scope: Scope, size: int) -> Iterator[pa.Table]:
     """Read the units that the rows name (``unit``: pickled), each as batches of ``size`` examples, a row each."""
+    read = Reader(track, layer, scope)
     for pickled in table["unit"].to_pylist():
         unit: Unit = pickle.loads(pickled)
         try:
-            parts = read(track, layer, scope, unit)
+            parts = read(unit)
         except Exception as error:
             yield _row(name=unit.name, index=unit.index, error=_pickled(error))
             continue
@@ -98,8 +100,8 @@ class Home:
 
 def _ours(heard: Sequence[warnings.WarningMessage]) -> list[str]:
     """What polypref warned of, and no library."""
-    place = f"{os.sep}polypref{os.sep}"
-    return [str(one.message) for one in heard if one.category is UserWarning and place in one.filename]
+    place = f"{Path(polypref.__file__).parent}{os.sep}"
+    return [str(one.message) for one in heard if one.category is UserWarning and one.filename.startswith(place)]
 
 
 class Ledger:

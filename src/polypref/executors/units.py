@@ -98,20 +98,39 @@ Row = tuple[dict[str, Any], int]
 
 
 def units(track: Track, layer: Layer) -> Iterator[Unit]:
-    """The units of a layer over a track, language by language; whether one stands is looked up when it is asked for."""
-    for name in track.units(layer.scope):
-        inputs = [track.inputs(name, index, layer.scope) for index in range(track.count)]
-        for index, own in enumerate(inputs):
-            basis = inputs if layer.whole_language else own
-            key = digest([layer.name.rpartition("/")[2], layer.settings, name, basis])
-            yield Unit(name, index, key, standing(track.file(layer.name, name, index), key))
+    """The units of a layer over a track, shard by shard; whether one stands is looked up when it is asked for."""
+    names, shards = track.units(layer.scope), range(track.count)
+
+    def key(name: str, basis: object) -> str:
+        return digest([layer.name.rpartition("/")[2], layer.settings, name, basis])
+
+    def inputs(name: str, index: int) -> list[str]:
+        return track.inputs(name, index, layer.scope)
+
+    asked = names if layer.whole_language else ()
+    whole = {name: key(name, [inputs(name, index) for index in shards]) for name in asked}
+    for index in shards:
+        for name in names:
+            own = whole[name] if layer.whole_language else key(name, inputs(name, index))
+            yield Unit(name, index, own, standing(track.file(layer.name, name, index), own))
 
 
-def read(track: Track, layer: str, scope: Scope, unit: Unit) -> list[Part]:
-    """The examples of a unit that waits."""
-    before = track.unit(unit.name, unit.index, scope)
-    earlier = track.over(layer, scope).unit(unit.name, unit.index, scope) if unit.failed else before
-    return [Part(b, e) for b, e in zip(before, earlier, strict=True)]
+class Reader:
+    """Reads units that wait. Those of one shard, asked for one after another, share its prompts in every language:
+    else each language would cost as much as all of them."""
+
+    def __init__(self, track: Track, layer: str, scope: Scope) -> None:
+        self._track, self._over, self._scope = track, track.over(layer, scope), scope
+        self._index, self._base = -1, list[Example]()
+
+    def __call__(self, unit: Unit) -> list[Part]:
+        """The examples of a unit."""
+        if unit.index != self._index:
+            self._index, self._base = unit.index, self._track.base(unit.index)
+        asked = unit.name, unit.index, self._scope, self._base
+        before = self._track.unit(*asked)
+        earlier = self._over.unit(*asked) if unit.failed else before
+        return [Part(b, e) for b, e in zip(before, earlier, strict=True)]
 
 
 def worked(work: Work, name: str, parts: Sequence[Part]) -> list[Row]:

@@ -66,6 +66,7 @@ def replacing(path: Path) -> Iterator[Path]:
         InputError: the place cannot be written (full disk, read-only, a folder stands there).
     """
     path = Path(path)
+    _refuse_name(path)
     temporary: Path | None = None
     try:
         temporary = _begun(path)
@@ -88,7 +89,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _begun(path: Path) -> Path:
     """An empty temporary file beside ``path``."""
-    _refuse_url(path)
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "is a folder")
@@ -108,36 +108,47 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     A kill between the two renames leaves no folder of that name, never half of one.
     """
     path = Path(path)
-    _refuse_url(path)
+    _refuse_name(path)
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, suffix=f"-{path.name}", dir=path.parent))
         temporary.chmod(0o777 & ~_umask())
         yield temporary
-        for file in sorted(temporary.rglob("*")):
-            if file.is_file():
-                with file.open("rb+") as handle:
-                    os.fsync(handle.fileno())
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
-            os.replace(path, old / path.name)
-            os.replace(temporary, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, path)
+        name_folder(temporary, path)
         temporary = None
-        _sync_folder(path.parent)
     except OSError as error:
         raise told(error, path) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def name_folder(made: Path, path: Path) -> None:
+    """Sync a folder that is whole and give it the name of one beside it; an older one of that name goes.
+
+    Raises:
+        OSError: the place cannot be written.
+    """
+    for file in sorted(made.rglob("*")):
+        if file.is_file():
+            with file.open("rb+") as handle:
+                os.fsync(handle.fileno())
+    if path.exists():
+        old = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=path.parent))
+        os.replace(path, old / path.name)
+        os.replace(made, path)
+        shutil.rmtree(old)
+    else:
+        os.replace(made, path)
+    _sync_folder(path.parent)
     _tell(path)
 
 
-def _refuse_url(path: Path) -> None:
-    """A place by URL would silently become a folder here."""
+def _refuse_name(path: Path) -> None:
+    """No file can have a NUL in its name, and a place by URL would silently become a folder here."""
+    if "\0" in str(path):
+        raise InputError(f"cannot write {str(path)!r}: a name may not hold a NUL character; choose another")
     if is_url(path):
         raise InputError(
             f"{restored(path)} is a place by URL, which is not written here; name a path and copy it there"
@@ -150,7 +161,7 @@ def check_target(path: Path) -> None:
     Raises:
         InputError: a folder stands there, or the place is no folder of the user's.
     """
-    _refuse_url(path)
+    _refuse_name(path)
     if path.is_dir():
         raise told(IsADirectoryError(errno.EISDIR, "is a folder"), path)
     there = next(folder for folder in path.absolute().parents if folder.exists())

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from polypref.errors import InputError, PolyprefError
-from polypref.store.atomic import file_digest, replacing_folder, told, write_json, write_text
+from polypref.store.atomic import file_digest, name_folder, told, write_json, write_text
 
 NOTE = "polypref.json"
 KEY = ".key"
@@ -29,7 +29,7 @@ def standing(target: Path, key: str) -> dict[str, Any] | None:
         found = json.loads((target / NOTE).read_text(encoding="utf-8"))
         summary = dict(found["summary"])
         whole = found["key"] == key and _digests(target, found["files"]) == found["files"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return summary if whole else None
 
@@ -38,7 +38,7 @@ def damaged(target: Path) -> list[str]:
     """The files of a checkpoint that are not as its note says, the note itself where it cannot be read."""
     try:
         noted = dict(json.loads((target / NOTE).read_text(encoding="utf-8"))["files"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return [NOTE]
     there = [name for name in noted if (target / name).is_file()]
     found = _digests(target, there)
@@ -48,8 +48,10 @@ def damaged(target: Path) -> list[str]:
 def build(target: Path, key: str, work: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
     """Let ``work`` fill an unfinished folder beside ``target`` and rename it; gives work's summary.
 
-    A folder that an interrupted call left for the same key is given to ``work`` again, any other is begun anew.
-    Of several processes (``accelerate launch``) only the first touches the folder's name.
+    A folder that an interrupted call left for the same key is given to ``work`` again, any other is begun anew. One
+    that was whole lacks its name alone, and what stands under the name already is given back; both without ``work``.
+    Of several processes that call this (a script under ``accelerate launch``) only the first writes and renames, and
+    all of them come to the same: the folder is whole under one of its two names, or none has begun to work.
 
     Raises:
         InputError: the place cannot be written, or holds something else.
@@ -59,17 +61,18 @@ def build(target: Path, key: str, work: Callable[[Path], dict[str, Any]]) -> dic
     try:
         if target.is_dir() and any(target.iterdir()) and not (target / NOTE).exists():
             raise InputError(f"{target} holds files that are no checkpoint of polypref; name a new folder")
+        summary = standing(unfinished, key)
+        if summary is None:
+            if (found := standing(target, key)) is not None:  # asked last: a first process may just have named it
+                return found
+            if first:
+                _begin(unfinished, key)
+            summary = work(unfinished)
+            if first:
+                _note(unfinished, key, summary)
         if first:
-            _begin(unfinished, key)
-        summary = work(unfinished)
-        if first:
-            (unfinished / KEY).unlink()
-            files = (path for path in sorted(unfinished.rglob("*")) if path.is_file() and path.name != NOTE)
-            digests = _digests(unfinished, [path.relative_to(unfinished).as_posix() for path in files])
-            write_json(unfinished / NOTE, {"key": key, "summary": summary, "files": digests})
-            with replacing_folder(target) as temporary:
-                temporary.rmdir()
-                unfinished.rename(temporary)
+            (unfinished / KEY).unlink(missing_ok=True)
+            name_folder(unfinished, target)
     except OSError as error:
         ours = error.filename is not None and Path(error.filename).is_relative_to(target.parent)
         if ours or error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -82,6 +85,13 @@ def build(target: Path, key: str, work: Callable[[Path], dict[str, Any]]) -> dic
             raise told(OSError(errno.ENOSPC, ""), target) from error
         raise
     return summary
+
+
+def _note(unfinished: Path, key: str, summary: dict[str, Any]) -> None:
+    """What makes a folder a checkpoint, whatever its name is yet."""
+    paths = (path.relative_to(unfinished) for path in sorted(unfinished.rglob("*")) if path.is_file())
+    names = [path.as_posix() for path in paths if path.as_posix() not in (NOTE, KEY)]
+    write_json(unfinished / NOTE, {"key": key, "summary": summary, "files": _digests(unfinished, names)})
 
 
 def _digests(folder: Path, names: Iterable[str]) -> dict[str, str]:

@@ -113,6 +113,6 @@ def _started(pid: int) -> str | None:
 def _read(handle: int) -> dict[str, Any] | None:
     try:
         found = json.loads(os.pread(handle, 65536, 0))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None  # empty: its maker was killed before it could sign, and the kernel has let go of it
     return found if isinstance(found, dict) else None

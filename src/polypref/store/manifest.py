@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import platform
 import time
 from collections.abc import Iterator
@@ -54,11 +55,12 @@ class Manifest:
     def open(cls, path: Path, **fixed: Any) -> Manifest:
         """The manifest of a run, begun or gone on with; a damaged one is begun anew (it holds no data)."""
         old: dict[str, Any] = {}
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
             found = json.loads(path.read_text(encoding="utf-8"))
             old = found if isinstance(found, dict) else {}
         steps = old.get("steps") if isinstance(old.get("steps"), dict) else {}
-        return cls(path, {"versions": versions(), **fixed, "models": {}, "steps": steps})
+        kept = {name: entry for name, entry in steps.items() if _is_entry(entry)}
+        return cls(path, {"versions": versions(), **fixed, "models": {}, "steps": kept})
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[dict[str, Any]]:
@@ -119,3 +121,12 @@ class Manifest:
     def seconds(self) -> dict[str, float]:
         """How long each step took, over all tries."""
         return {name: float(step.get("seconds", 0.0)) for name, step in self.content["steps"].items()}
+
+
+def _is_entry(step: Any) -> bool:
+    """Whether a step of a manifest is as this module writes them."""
+    if not isinstance(step, dict):
+        return False
+    seconds, said = step.get("seconds", 0.0), step.get("said", [])
+    timed = isinstance(seconds, int | float) and not isinstance(seconds, bool) and math.isfinite(seconds)
+    return timed and isinstance(said, list) and all(isinstance(message, str) for message in said)

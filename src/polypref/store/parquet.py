@@ -93,6 +93,8 @@ SCHEMA = pa.schema(
     ]
 )
 _JSON_FIELDS = frozenset({"gold", "label"})
+_UNREADABLE = pa.ArrowException, KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError
+"""What columns of other types, and text that is no JSON, come to."""
 
 
 def _json(value: Any) -> str | None:
@@ -272,8 +274,8 @@ def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                     yield f"{path.name}:{number}", decode(row)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; check the path") from None
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OSError, KeyError, TypeError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except (*_UNREADABLE, OSError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{path}: not readable as polypref's Parquet ({first[:120]}); write it again") from None
 
 
@@ -281,6 +283,6 @@ def read_metadata(path: Path) -> dict[str, str] | None:
     """The ``polypref.*`` metadata of a shard's footer; None when there is no whole file under that name."""
     try:
         found = pq.read_metadata(path).metadata or {}
-    except (OSError, pa.ArrowInvalid):
+        return {k.decode()[9:]: v.decode() for k, v in found.items() if k.startswith(b"polypref.")}
+    except (OSError, pa.ArrowException, UnicodeDecodeError):
         return None
-    return {k.decode()[9:]: v.decode() for k, v in found.items() if k.startswith(b"polypref.")}

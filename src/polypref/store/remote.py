@@ -47,7 +47,7 @@ def working_folder(out: Path | str, warn: Callable[[str], None]) -> Iterator[Pat
     folder = places.cache() / "runs" / places.named(url)
     with held(fs, root, url, warn) as lease:
         mirror = Mirror(fs, root, url, folder, lease)
-        mirror.fetch()
+        mirror.fetch(warn)
         with atomic.followed(mirror.follow):
             yield folder
         mirror.step()
@@ -65,8 +65,9 @@ class Mirror:
         self._guard = threading.RLock()
         self._commits = places.speaks(fs, "hf") and not root.startswith("buckets/")
 
-    def fetch(self) -> None:
-        """Bring the folder to where the store is; what was finished here and never put stays."""
+    def fetch(self, warn: Callable[[str], None]) -> None:
+        """Bring the folder to where the store is; what was finished here and never put stays, as does everything where
+        the store is empty: this may be the only copy."""
         self._folder.mkdir(parents=True, exist_ok=True)
         before = self._remembered()
         self._known = {}
@@ -84,14 +85,19 @@ class Mirror:
             marks[name] = places.mark(info)
             if name in here and before.get(name, {}).get("mark") == marks[name]:
                 self._known[name] = before[name]
-        for name in before.keys() - there.keys():
-            (self._folder / name).unlink(missing_ok=True)  # another machine has removed it since
+        lost = before.keys() - there.keys()
+        if any(not _hidden(name) for name in there):
+            for name in lost:
+                (self._folder / name).unlink(missing_ok=True)  # another machine has removed it since
+        elif lost:
+            warn(f"{self._url} is empty; what is in {self._folder} is put there again")
         missing = [name for name in marks if name not in self._known]
 
         def fetch(name: str) -> None:
             target = self._folder / name
             places.fetch_file(self._fs, f"{self._root}/{name}", target, f"{self._url}/{name}")
-            self._known[name] = {"mark": marks[name], "file": _identity(target)}
+            with self._guard:
+                self._note(name, {"mark": marks[name], "file": _identity(target)})
 
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(fetch, missing))

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from polypref.errors import RunLockedError
+from polypref.errors import InputError, RunLockedError
 from polypref.store.lock import LOCK_NAME, alive, myself
 from polypref.store.places import speaks, store_errors
 
@@ -154,7 +154,15 @@ def held(fs: Any, root: str, url: str, warn: Callable[[str], None]) -> Iterator[
     thread.start()
     try:
         yield lease
-    finally:
-        over.set()
-        thread.join()
-        lease.release()
+    except BaseException:
+        _end(over, thread)
+        with contextlib.suppress(InputError):  # what went wrong inside is what is told
+            lease.release()
+        raise
+    _end(over, thread)
+    lease.release()
+
+
+def _end(over: threading.Event, thread: threading.Thread) -> None:
+    over.set()
+    thread.join()

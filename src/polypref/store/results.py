@@ -15,7 +15,7 @@ def kept(path: Path, key: str) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
         content = dict(found["content"])
         whole = found["key"] == key and found["sha256"] == digest(content)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return content if whole else None
 

@@ -69,7 +69,8 @@ def write_shard(path: Path, key: str, rows: Iterable[Mapping[str, Any]], failed:
 def standing(path: Path, key: str) -> int | None:
     """How many failed candidates the shard of that key holds, None when none is there or it is damaged."""
     found = read_metadata(path) if path.exists() and sealed(path) else None
-    return int(found.get("failed", "0")) if found and found.get("key") == key else None
+    failed = found.get("failed", "0") if found and found.get("key") == key else ""
+    return int(failed) if failed.isdecimal() else None
 
 
 @dataclass(frozen=True)
