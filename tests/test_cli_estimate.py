@@ -88,7 +88,7 @@ def test_tasks_are_put_to_every_model(capsys: pytest.CaptureFixture[str]) -> Non
         ([*PAPER[:-1], "eight"], "write 8B"),
         ([*PAPER, "--assume", "answer_token=3"], "did you mean answer_tokens?"),
         ([*PAPER, "--assume", "answer_tokens=many"], "write answer_tokens=NUMBER"),
-        ([*PAPER, "--calibrate", "nowhere"], "nowhere holds no run's manifest.json"),
+        ([*PAPER, "--calibrate", "nowhere"], "--calibrate: nowhere holds no manifest.json of a run"),
         ([*PAPER, "--tokenizer", "nowhere"], "--tokenizer nowhere is no folder"),
         (["icr", "--parameters", "8B"], "models.policy: is to be given"),
         (["ikr", *PAPER[1:]], "ikr does not exist"),

@@ -327,7 +327,7 @@ def test_a_finished_run_gives_rates_lengths_and_the_share_of_pairs(finished: Pat
 
 
 def test_what_is_no_finished_run_does_not_calibrate(finished: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no run's manifest.json"):
+    with pytest.raises(UserError, match=r"holds no manifest.json of a run"):
         calibrate([tmp_path], Assumed())
     manifest = json.loads((finished / "manifest.json").read_text())
     manifest["steps"]["round-1/train"]["done"] = False

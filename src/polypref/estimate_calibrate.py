@@ -63,8 +63,8 @@ def calibrate(
 def _opened(folder: Path) -> tuple[Recipe, dict[str, Any]]:
     try:
         steps = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["steps"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder} holds no run's manifest.json ({error}); name the folder of a finished run") from None
+    except (OSError, ValueError, KeyError):
+        raise UserError(f"--calibrate: {folder} holds no manifest.json of a run; name a finished one") from None
     if undone := [name for name, step in steps.items() if not step.get("done")]:
         raise UserError(f"{folder}: the run is not finished ({undone[0]}); finish it with polypref run")
     return read_recipe(folder / "recipe.yaml"), steps

@@ -145,6 +145,36 @@ def test_a_checkpoint_that_lacks_its_name_alone_is_given_it(tmp_path, monkeypatc
     assert os.listdir(tmp_path) == ["model"]
 
 
+def test_a_training_that_ended_is_not_done_again_though_its_files_were_not_digested_yet(tmp_path, monkeypatch):
+    target = tmp_path / "model"
+
+    def killed(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_note", killed)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.build(target, "k", a_model)
+    sweep(tmp_path)
+    assert checkpoint.build(target, "k", never) == {"steps": 3}
+    assert sorted(os.listdir(target)) == ["polypref.json", "weights"]
+
+
+def test_the_end_of_another_training_is_not_this_ones(tmp_path, monkeypatch):
+    target = tmp_path / "model"
+
+    def killed(*given):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_note", killed)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.build(target, "other", a_model)
+    calls = []
+    checkpoint.build(target, "k", lambda folder: calls.append(sorted(os.listdir(folder))) or a_model(folder))
+    assert calls == [[".key"]]
+
+
 def test_a_whole_checkpoint_of_another_key_is_not_given_the_name(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "name_folder", lambda made, path: None)
     checkpoint.build(tmp_path / "model", "one", a_model)

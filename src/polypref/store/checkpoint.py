@@ -21,6 +21,7 @@ from polypref.store.atomic import file_digest, name_folder, told, write_json, wr
 
 NOTE = "polypref.json"
 KEY = ".key"
+DONE = ".done"
 
 
 def standing(target: Path, key: str) -> dict[str, Any] | None:
@@ -65,12 +66,16 @@ def build(target: Path, key: str, work: Callable[[Path], dict[str, Any]]) -> dic
         if summary is None:
             if (found := standing(target, key)) is not None:  # asked last: a first process may just have named it
                 return found
-            if first:
-                _begin(unfinished, key)
-            summary = work(unfinished)
+            if (summary := _worked(unfinished, key)) is None:
+                if first:
+                    _begin(unfinished, key)
+                summary = work(unfinished)
+                if first:
+                    _end(unfinished, key, summary)
             if first:
                 _note(unfinished, key, summary)
         if first:
+            (unfinished / DONE).unlink(missing_ok=True)
             (unfinished / KEY).unlink(missing_ok=True)
             name_folder(unfinished, target)
     except OSError as error:
@@ -87,10 +92,28 @@ def build(target: Path, key: str, work: Callable[[Path], dict[str, Any]]) -> dic
     return summary
 
 
+def _worked(unfinished: Path, key: str) -> dict[str, Any] | None:
+    """The summary of work for that key that came to its end, and whose files have no note yet; None of any other."""
+    try:
+        found = json.loads((unfinished / DONE).read_text(encoding="utf-8"))
+        return dict(found["summary"]) if found["key"] == key else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+
+
+def _end(unfinished: Path, key: str, summary: dict[str, Any]) -> None:
+    """Say that the work is done, before its files are digested: of large models that takes minutes."""
+    for path in unfinished.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    write_json(unfinished / DONE, {"key": key, "summary": summary})
+
+
 def _note(unfinished: Path, key: str, summary: dict[str, Any]) -> None:
     """What makes a folder a checkpoint, whatever its name is yet."""
     paths = (path.relative_to(unfinished) for path in sorted(unfinished.rglob("*")) if path.is_file())
-    names = [path.as_posix() for path in paths if path.as_posix() not in (NOTE, KEY)]
+    names = [path.as_posix() for path in paths if path.as_posix() not in (NOTE, KEY, DONE)]
     write_json(unfinished / NOTE, {"key": key, "summary": summary, "files": _digests(unfinished, names)})
 
 
