@@ -21,8 +21,8 @@ from executors.ray_layers import drawing, files, scoring, track, work
 from faults.table import survived
 from polypref.backends.base import silent
 from polypref.errors import MissingExtraError, ModelError, RecipeError, UserError
-from polypref.executors import LOCAL, chosen, told
-from polypref.executors.ray_cluster import Shares, misfit, shares
+from polypref.executors import LOCAL, chosen, ray_cluster, told
+from polypref.executors.ray_cluster import Shares, misfit, shares, workers_ended
 from polypref.executors.ray_options import RayOptions
 from polypref.executors.ray_work import Home
 from polypref.executors.units import Task
@@ -122,6 +122,21 @@ def test_every_option_has_its_line_in_the_docs():
     assert set(RayOptions.model_fields) == {line.split("`")[1] for line in page.splitlines() if line.startswith("| `")}
 
 
+def test_a_worker_that_hangs_when_ray_has_ended_is_killed_and_nobody_else(monkeypatch):
+    monkeypatch.setattr(ray_cluster, "PATIENCE", 0.1)
+    hang = ["-c", "import time; time.sleep(600)"]
+    worker, other = (subprocess.Popen([name, *hang], executable=sys.executable) for name in ("ray::hangs", "python"))
+    try:
+        with workers_ended():
+            assert worker.poll() is None
+        assert worker.wait(60) == -signal.SIGKILL
+        assert other.poll() is None
+    finally:
+        for process in (worker, other):
+            process.kill()
+            process.wait()
+
+
 # --- one small cluster ------------------------------------------------------------------------------------------------
 
 
@@ -167,7 +182,8 @@ def cluster():
         quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL, "include_dashboard": False}
         patiently(lambda: ray.init("local", num_cpus=2, object_store_memory=100 * 2**20, _temp_dir=folder, **quiet))
         yield ray
-        ray.shutdown()
+        with workers_ended():
+            ray.shutdown()
 
 
 def counted(said):

@@ -20,6 +20,8 @@ from polypref.executors.ray_options import RayOptions
 
 STARTS = 3
 """How often a Ray of this machine is started before that is given up."""
+PATIENCE = 10.0
+"""Seconds that workers have to end by themselves."""
 
 
 @dataclass(frozen=True)
@@ -155,9 +157,28 @@ class Cluster:
         if self._ours:
             import ray
 
-            with _own_signals():
+            with _own_signals(), workers_ended():
                 ray.shutdown()
             self._ours = False
+
+
+@contextlib.contextmanager
+def workers_ended() -> Iterator[None]:
+    """A worker may hang in the threads of its libraries when Ray bids it end; what is left of those that this process
+    has started is killed after the block. Those of a cluster that was joined are children of others."""
+    import psutil
+
+    def is_worker(process: psutil.Process) -> bool:
+        try:
+            return any(part.startswith("ray::") for part in process.cmdline()[:1])
+        except psutil.Error:
+            return False
+
+    workers = [child for child in psutil.Process().children(recursive=True) if is_worker(child)]
+    yield
+    for worker in psutil.wait_procs(workers, timeout=PATIENCE)[1]:
+        with contextlib.suppress(psutil.Error):
+            worker.kill()
 
 
 @contextlib.contextmanager
