@@ -111,9 +111,6 @@ def _judges(recipe: Recipe, section: Evaluate, scorers: Sequence[str]) -> None:
         if told := registry.mistake_of(spec):
             raise ValueError(f"evaluate.judges.{name}: {told}")
     _known("evaluate.win_rates", section.win_rates, [QUALITY, TARGET, *section.judges, *scorers])
-    asked = (*section.win_rates, recipe.diagnose.judge if recipe.diagnose else None)
-    if idle := [name for name in section.judges if name not in asked]:
-        raise ValueError(f"evaluate.judges.{idle[0]} judges nothing; name it in evaluate.win_rates, or leave it out")
     if QUALITY in section.win_rates and section.quality is None:
         raise ValueError("evaluate.win_rates names quality, but evaluate.quality names no scorer; give it")
     if TARGET in section.win_rates and not recipe.reward_models:
@@ -127,6 +124,9 @@ def _judges(recipe: Recipe, section: Evaluate, scorers: Sequence[str]) -> None:
             )
     if section.win_rates and section.prompts is None:
         raise ValueError("evaluate.win_rates has no prompts; give evaluate.prompts")
+    asked = (*section.win_rates, recipe.diagnose.judge if recipe.diagnose else None)
+    if idle := [name for name in section.judges if name not in asked]:
+        raise ValueError(f"evaluate.judges.{idle[0]} judges nothing; name it in evaluate.win_rates, or leave it out")
 
 
 def _diagnosed(recipe: Recipe, scorers: Sequence[str]) -> None:

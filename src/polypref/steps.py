@@ -47,7 +47,9 @@ def pair(shop: Workshop, track: Track, folder: str, section: Pair, score: str) -
 
     def work(lang: str, examples: Any) -> Any:
         if lang not in alphas:
-            alphas.update(pairing.fit_best_worst(track.examples([lang]), options, shop.context))
+            # Of translations, which stand in a language of their own beside its answers, nothing is fitted here.
+            fitted = pairing.fit_best_worst(track.examples([lang]), options, shop.context)
+            alphas[lang] = fitted.get(lang, 0.0)
         return pairing.best_worst(examples, options, shop.context, alphas=alphas)
 
     name = f"{folder}/pair"
@@ -96,7 +98,7 @@ def _alphas(track: Track, known: dict[str, float], options: Any, shop: Workshop)
     """The fitted α of every language; those of units that stood already are fitted again, for the statistics alone."""
     missing = [lang for lang in track.languages if lang not in known]
     if missing and options.length_control == "auto":
-        known.update(pairing.fit_best_worst(track.examples(missing), options, shop.context))
+        known = pairing.fit_best_worst(track.examples(missing), options, shop.context) | known
     return known
 
 

@@ -90,10 +90,10 @@ def test_every_language_of_an_example_is_a_prompt() -> None:
 def test_the_scorer_is_opened_after_the_others_were_let_go_and_stays_open() -> None:
     assert train(language_identifier="fake").order == [
         "release",
-        ("language_identifier", "fake"),
         ("rl_trainer", "rloo"),
         "train",
         ("scorer", REWARD),
+        ("language_identifier", "fake"),
     ]
 
 

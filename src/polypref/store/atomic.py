@@ -68,6 +68,7 @@ def replacing(path: Path) -> Iterator[Path]:
     path = Path(path)
     _refuse_name(path)
     temporary: Path | None = None
+    made = [folder for folder in path.absolute().parents if not folder.exists()]
     try:
         temporary = _begun(path)
         yield temporary
@@ -84,6 +85,9 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+            for folder in made:
+                with contextlib.suppress(OSError):  # another has put something there
+                    folder.rmdir()
     _tell(path)
 
 
